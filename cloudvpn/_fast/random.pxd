@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Random numbers, handed to whoever needs them: the system's, or a seeded sequence for tests and simulations."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef enum:
+    BLOCK_WORDS = 32            # 256 B, the most that getentropy() gives at once
+
+cdef class RandomSource:
+    cdef uint64_t block[BLOCK_WORDS]
+    cdef uint32_t used          # words of the block
+    cdef uint64_t state         # of the seeded sequence
+    cdef readonly bint seeded
+
+    cdef uint64_t next64(self) noexcept
+    cdef uint32_t next32(self) noexcept
+    cdef void refill(self) noexcept

@@ -1,0 +1,521 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The version-1 route table: what each link offers, the best way to each MAC, and what the neighbours must be told."""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from libc.stdlib cimport calloc, free
+
+from cloudvpn._fast.consts cimport (
+    HOP_COST_US, LOCAL_PORT, NO_PORT, NONE, OWN_PING_US, PING_INFINITE, ROUTE_BYTES, ROUTES_MAX,
+)
+from cloudvpn._fast.endian cimport is_group
+from cloudvpn._fast.hash cimport buckets_for, keyed_hash
+from cloudvpn._fast.wire cimport load_route, store_route
+
+
+cdef class RouteTable:
+    """All offers of ports 0 (local) to `max_ports`; at most 65,535 MACs, so that a set of all fits one packet.
+
+    Memory: 48 B a MAC, 40 B an offer, 8 B a bucket; untouched places cost nothing.
+    """
+
+    def __cinit__(
+        self, uint32_t max_ports, uint32_t max_port_routes, RandomSource random not None, *,
+        uint16_t max_dist=64, uint32_t report_above=5000, uint32_t max_offers=1 << 20,
+    ):
+        cdef uint64_t wanted = <uint64_t>max_ports * max_port_routes + ROUTES_MAX
+        if not 1 <= max_ports <= ROUTES_MAX or not 1 <= max_port_routes <= ROUTES_MAX:
+            raise ValueError("ports and routes of a port are 1 to 65,535")
+        self.max_ports = max_ports
+        self.max_port_routes = max_port_routes
+        self.max_offers = <uint32_t>min(wanted, max_offers)
+        self.max_dist = max_dist
+        self.report_above = report_above
+        self.random = random
+        self.key.a = random.next64()
+        self.key.b = random.next64()
+        self.free_destination = self.free_offer = NONE
+        self.destination_mask = <uint32_t>(buckets_for(ROUTES_MAX) - 1)
+        self.offer_mask = <uint32_t>(buckets_for(self.max_offers) - 1)
+        self.destinations = <Destination*>calloc(ROUTES_MAX, sizeof(Destination))
+        self.destination_buckets = <uint32_t*>calloc(self.destination_mask + 1, sizeof(uint32_t))
+        self.changes = <uint32_t*>calloc(ROUTES_MAX, sizeof(uint32_t))
+        self.offers = <Offer*>calloc(self.max_offers, sizeof(Offer))
+        self.offer_buckets = <uint32_t*>calloc(self.offer_mask + 1, sizeof(uint32_t))
+        self.tables = <Table*>calloc(max_ports + 1, sizeof(Table))
+        if (self.destinations == NULL or self.destination_buckets == NULL or self.changes == NULL
+                or self.offers == NULL or self.offer_buckets == NULL or self.tables == NULL):
+            raise MemoryError()
+        self.attach(LOCAL_PORT)
+
+    def __dealloc__(self):
+        cdef uint32_t port
+        if self.tables != NULL:
+            for port in range(self.max_ports + 1):
+                PyMem_Free(self.tables[port].heap)
+        free(self.tables)
+        free(self.offer_buckets)
+        free(self.offers)
+        free(self.changes)
+        free(self.destination_buckets)
+        free(self.destinations)
+
+    # Ports come and go.
+
+    cdef void attach(self, uint32_t port) noexcept:
+        cdef Table* table = &self.tables[port]
+        table.attached = True
+        table.ping = 0
+        table.overflowed = False
+
+    cdef void detach(self, uint32_t port) noexcept:
+        cdef Table* table = &self.tables[port]
+        while table.count:
+            self.drop_offer(table.heap[table.count - 1])
+        PyMem_Free(table.heap)
+        table.heap = NULL
+        table.room = 0
+        table.attached = False
+
+    cdef void set_link_ping(self, uint32_t port, uint32_t ping) noexcept:
+        cdef Table* table = &self.tables[port]
+        cdef uint32_t place
+        if table.ping == ping:
+            return
+        table.ping = ping
+        for place in range(table.count):
+            self.offer_changed(table.heap[place])
+
+    # What the peers announce.
+
+    cdef void apply_set(self, uint32_t port, const uint8_t* entries, uint32_t count) noexcept:
+        """Exactly these routes from now on: what the set does not name is gone, an entry with ping 0 is ignored."""
+        cdef Table* table = &self.tables[port]
+        cdef uint32_t at, place, offer
+        cdef Route route
+        self.stamp += 1
+        for at in range(count):
+            route = load_route(entries + at * ROUTE_BYTES)
+            offer = self.find_destination(route.mac)
+            if offer != NONE and route.ping != 0 and route.dist < self.max_dist:
+                offer = self.find_offer(offer, port)
+                if offer != NONE:
+                    self.offers[offer].stamp = self.stamp
+        # First out with the old, so that the new find room. Backwards: dropping fills the gap from the end.
+        place = table.count
+        while place > 0:
+            place -= 1
+            if self.offers[table.heap[place]].stamp != self.stamp:
+                self.drop_offer(table.heap[place])
+                place = min(place + 1, table.count)
+        for at in range(count):
+            route = load_route(entries + at * ROUTE_BYTES)
+            if route.ping != 0:
+                self.put(port, &route)
+
+    cdef void apply_diff(self, uint32_t port, const uint8_t* entries, uint32_t count) noexcept:
+        """Adds or changes these routes; ping 0 deletes."""
+        cdef uint32_t at
+        cdef Route route
+        for at in range(count):
+            route = load_route(entries + at * ROUTE_BYTES)
+            if route.ping == 0:
+                self.withdraw(port, route.mac)
+            else:
+                self.put(port, &route)
+
+    cdef bint put(self, uint32_t port, const Route* route) noexcept:
+        cdef Table* table = &self.tables[port]
+        cdef uint32_t destination = self.find_destination(route.mac), at = NONE, draw
+        if destination != NONE:
+            at = self.find_offer(destination, port)
+        if port != LOCAL_PORT and not self.is_welcome(destination, route):
+            if at != NONE:
+                self.drop_offer(at)
+            return False
+        if at != NONE:
+            self.offers[at].ping = route.ping
+            self.offers[at].dist = route.dist
+            self.heap_settle(table, self.offers[at].place)
+            self.offer_changed(at)
+            return True
+        draw = self.random.next32()
+        if port != LOCAL_PORT and table.count >= self.max_port_routes:
+            self.refused_full += 1
+            table.overflowed = True
+            at = table.heap[0]
+            if route.ping > self.offers[at].ping or (
+                    route.ping == self.offers[at].ping and draw >= self.offers[at].draw):
+                return False
+            self.drop_offer(at)
+        if destination == NONE:
+            destination = self.make_destination(route.mac)
+        if destination == NONE or self.make_offer(destination, port, route, draw) == NONE:
+            self.refused_full += 1
+            table.overflowed = True
+            return False
+        return True
+
+    cdef bint is_welcome(self, uint32_t destination, const Route* route) noexcept:
+        """Whether a peer may offer this: not the own MAC, no group, not too far."""
+        if is_group(route.mac) or (destination != NONE and self.find_offer(destination, LOCAL_PORT) != NONE):
+            self.refused_own += 1
+            return False
+        if route.dist >= self.max_dist:
+            self.refused_far += 1
+            return False
+        return True
+
+    cdef void withdraw(self, uint32_t port, uint64_t mac) noexcept:
+        cdef uint32_t at = self.find_destination(mac)
+        if at != NONE:
+            at = self.find_offer(at, port)
+            if at != NONE:
+                self.drop_offer(at)
+
+    cdef bint add_local(self, uint64_t mac) noexcept:
+        cdef Route route
+        route.mac = mac
+        route.dist = 0
+        route.ping = OWN_PING_US
+        return self.put(LOCAL_PORT, &route)
+
+    cdef void remove_local(self, uint64_t mac) noexcept:
+        self.withdraw(LOCAL_PORT, mac)
+
+    cdef bint take_overflow(self, uint32_t port) noexcept:
+        cdef Table* table = &self.tables[port]
+        if not table.overflowed or table.count >= self.max_port_routes or self.free_offer == NONE and (
+                self.offers_touched == self.max_offers):
+            return False
+        table.overflowed = False
+        return True
+
+    # Where a frame goes.
+
+    # HOT PATH
+    cdef uint32_t lookup(self, uint64_t mac) noexcept nogil:
+        cdef uint32_t at = self.find_destination(mac)
+        return self.destinations[at].port if at != NONE else NO_PORT
+
+    # HOT PATH
+    cdef uint32_t find_destination(self, uint64_t mac) noexcept nogil:
+        cdef uint32_t at = self.destination_buckets[keyed_hash(&self.key, mac) & self.destination_mask]
+        while at != 0 and self.destinations[at - 1].mac != mac:
+            at = self.destinations[at - 1].next
+        return at - 1 if at != 0 else NONE
+
+    cdef uint32_t make_destination(self, uint64_t mac) noexcept:
+        cdef uint32_t at = self.free_destination
+        cdef uint32_t* head
+        cdef Destination* destination
+        if at != NONE:
+            self.free_destination = self.destinations[at].next
+        elif self.destinations_touched < ROUTES_MAX:
+            at = self.destinations_touched
+            self.destinations_touched += 1
+        else:
+            return NONE
+        destination = &self.destinations[at]
+        head = &self.destination_buckets[keyed_hash(&self.key, mac) & self.destination_mask]
+        destination.mac = mac
+        destination.next = head[0]
+        destination.offers = destination.best = NONE
+        destination.port = NO_PORT
+        destination.ping = destination.told_ping = 0
+        destination.dist = destination.told_dist = 0
+        destination.changed = False
+        head[0] = at + 1
+        self.destination_count += 1
+        return at
+
+    cdef void forget_destination(self, uint32_t at) noexcept:
+        cdef Destination* destination = &self.destinations[at]
+        cdef uint32_t* link = &self.destination_buckets[keyed_hash(&self.key, destination.mac) & self.destination_mask]
+        while link[0] != at + 1:
+            link = &self.destinations[link[0] - 1].next
+        link[0] = destination.next
+        destination.port = NO_PORT
+        destination.best = NONE
+        destination.next = self.free_destination
+        self.free_destination = at
+        self.destination_count -= 1
+
+    # Offers.
+
+    cdef uint32_t find_offer(self, uint32_t destination, uint32_t port) noexcept nogil:
+        cdef uint32_t at = self.offer_buckets[
+            keyed_hash(&self.key, (<uint64_t>destination << 32) | port) & self.offer_mask]
+        while at != 0 and (self.offers[at - 1].destination != destination or self.offers[at - 1].port != port):
+            at = self.offers[at - 1].next
+        return at - 1 if at != 0 else NONE
+
+    cdef uint32_t make_offer(self, uint32_t destination, uint32_t port, const Route* route, uint32_t draw) noexcept:
+        cdef Table* table = &self.tables[port]
+        cdef uint32_t at = self.free_offer
+        cdef uint32_t* head
+        cdef Offer* offer
+        if at == NONE and self.offers_touched == self.max_offers or (
+                table.count == table.room and not self.heap_grow(table)):
+            if self.destinations[destination].offers == NONE:
+                self.note_change(destination)       # made for nothing: forgotten when the neighbours are told
+            return NONE
+        if at != NONE:
+            self.free_offer = self.offers[at].next
+        else:
+            at = self.offers_touched
+            self.offers_touched += 1
+        offer = &self.offers[at]
+        offer.destination = destination
+        offer.port = port
+        offer.ping = route.ping
+        offer.dist = route.dist
+        offer.draw = draw
+        offer.stamp = self.stamp
+        head = &self.offer_buckets[keyed_hash(&self.key, (<uint64_t>destination << 32) | port) & self.offer_mask]
+        offer.next = head[0]
+        head[0] = at + 1
+        offer.newer = NONE
+        offer.older = self.destinations[destination].offers
+        if offer.older != NONE:
+            self.offers[offer.older].newer = at
+        self.destinations[destination].offers = at
+        self.heap_place(table, table.count, at)
+        table.count += 1
+        self.heap_settle(table, table.count - 1)
+        self.offer_count += 1
+        self.offer_changed(at)
+        return at
+
+    cdef void drop_offer(self, uint32_t at) noexcept:
+        cdef Offer* offer = &self.offers[at]
+        cdef Table* table = &self.tables[offer.port]
+        cdef Destination* destination = &self.destinations[offer.destination]
+        cdef uint32_t place = offer.place
+        cdef uint32_t* link = &self.offer_buckets[
+            keyed_hash(&self.key, (<uint64_t>offer.destination << 32) | offer.port) & self.offer_mask]
+        while link[0] != at + 1:
+            link = &self.offers[link[0] - 1].next
+        link[0] = offer.next
+        if offer.newer != NONE:
+            self.offers[offer.newer].older = offer.older
+        else:
+            destination.offers = offer.older
+        if offer.older != NONE:
+            self.offers[offer.older].newer = offer.newer
+        table.count -= 1
+        if place != table.count:
+            self.heap_place(table, place, table.heap[table.count])
+            self.heap_settle(table, place)
+        offer.next = self.free_offer
+        self.free_offer = at
+        self.offer_count -= 1
+        if destination.best == at:
+            self.select(offer.destination)
+        elif destination.offers == NONE:
+            self.note_change(offer.destination)
+
+    # The best way.
+
+    cdef uint32_t cost(self, const Offer* offer) noexcept nogil:
+        """Of the whole way by this offer, us; saturating, because a sum that wraps wins every comparison."""
+        cdef uint64_t cost = offer.ping
+        cdef uint32_t link = self.tables[offer.port].ping
+        if offer.port != LOCAL_PORT:
+            cost += <uint64_t>link + HOP_COST_US
+            if link == 0:
+                return PING_INFINITE
+        return <uint32_t>min(cost, <uint64_t>PING_INFINITE)
+
+    cdef bint is_better(self, uint32_t a, uint32_t b) noexcept nogil:
+        cdef uint32_t cost_a = self.cost(&self.offers[a]), cost_b = self.cost(&self.offers[b])
+        if cost_a != cost_b:
+            return cost_a < cost_b
+        if self.offers[a].dist != self.offers[b].dist:
+            return self.offers[a].dist < self.offers[b].dist
+        return self.offers[a].port < self.offers[b].port
+
+    cdef void offer_changed(self, uint32_t at) noexcept:
+        cdef uint32_t destination = self.offers[at].destination, best = self.destinations[destination].best
+        if best == at:
+            # Better than it was, it stays the best: no need to look at the others.
+            if self.cost(&self.offers[at]) <= self.destinations[destination].ping:
+                self.take(destination, at)
+            else:
+                self.select(destination)
+        elif self.cost(&self.offers[at]) != PING_INFINITE and (best == NONE or self.is_better(at, best)):
+            self.take(destination, at)
+
+    cdef void select(self, uint32_t destination) noexcept:
+        cdef uint32_t at = self.destinations[destination].offers, best = NONE
+        while at != NONE:
+            if self.cost(&self.offers[at]) != PING_INFINITE and (best == NONE or self.is_better(at, best)):
+                best = at
+            at = self.offers[at].older
+        self.take(destination, best)
+
+    cdef void take(self, uint32_t destination, uint32_t offer) noexcept:
+        cdef Destination* entry = &self.destinations[destination]
+        entry.best = offer
+        if offer == NONE:
+            entry.port = NO_PORT
+            entry.ping = 0
+        else:
+            entry.port = self.offers[offer].port
+            entry.ping = self.cost(&self.offers[offer])
+            entry.dist = self.offers[offer].dist + (entry.port != LOCAL_PORT)
+        self.note_change(destination)
+
+    cdef void note_change(self, uint32_t destination) noexcept:
+        if not self.destinations[destination].changed:
+            self.destinations[destination].changed = True
+            self.changes[self.change_count] = destination
+            self.change_count += 1
+
+    # What the neighbours are told.
+
+    cdef uint32_t write_diff(self, uint8_t* out) noexcept:
+        cdef uint32_t at, moved, written = 0
+        cdef Destination* destination
+        cdef Route route
+        for at in range(self.change_count):
+            destination = &self.destinations[self.changes[at]]
+            destination.changed = False
+            if destination.told_ping != 0 and destination.best != NONE and destination.dist == destination.told_dist:
+                moved = max(destination.ping, destination.told_ping) - min(destination.ping, destination.told_ping)
+                if moved <= self.report_above:
+                    continue
+            if destination.told_ping != 0 or destination.best != NONE:
+                route.mac = destination.mac
+                route.dist = destination.dist
+                route.ping = destination.ping
+                store_route(out + written * ROUTE_BYTES, &route)
+                written += 1
+                destination.told_ping = destination.ping
+                destination.told_dist = destination.dist
+            if destination.offers == NONE:
+                self.forget_destination(self.changes[at])
+        self.change_count = 0
+        return written
+
+    cdef uint32_t write_set(self, uint8_t* out) noexcept:
+        cdef uint32_t at, written = 0
+        cdef Route route
+        for at in range(self.destinations_touched):
+            if self.destinations[at].best != NONE:
+                route.mac = self.destinations[at].mac
+                route.dist = self.destinations[at].dist
+                route.ping = self.destinations[at].ping
+                store_route(out + written * ROUTE_BYTES, &route)
+                written += 1
+        return written
+
+    # A port's heap: the farthest of its offers on top, where it can be replaced by a nearer one.
+
+    cdef bint is_farther(self, uint32_t a, uint32_t b) noexcept nogil:
+        if self.offers[a].ping != self.offers[b].ping:
+            return self.offers[a].ping > self.offers[b].ping
+        return self.offers[a].draw > self.offers[b].draw
+
+    cdef void heap_place(self, Table* table, uint32_t place, uint32_t offer) noexcept nogil:
+        table.heap[place] = offer
+        self.offers[offer].place = place
+
+    cdef void heap_settle(self, Table* table, uint32_t place) noexcept nogil:
+        """Moves the offer at this place up or down to where it belongs."""
+        cdef uint32_t offer = table.heap[place], child
+        while place > 0 and self.is_farther(offer, table.heap[(place - 1) // 2]):
+            self.heap_place(table, place, table.heap[(place - 1) // 2])
+            place = (place - 1) // 2
+        while 2 * place + 1 < table.count:
+            child = 2 * place + 1
+            if child + 1 < table.count and self.is_farther(table.heap[child + 1], table.heap[child]):
+                child += 1
+            if not self.is_farther(table.heap[child], offer):
+                break
+            self.heap_place(table, place, table.heap[child])
+            place = child
+        self.heap_place(table, place, offer)
+
+    cdef bint heap_grow(self, Table* table) noexcept:
+        cdef uint32_t room = max(<uint32_t>16, 2 * table.room)
+        cdef void* heap = PyMem_Realloc(table.heap, room * sizeof(uint32_t))
+        if heap == NULL:
+            return False
+        table.heap = <uint32_t*>heap
+        table.room = room
+        return True
+
+    # What Python sees, for status, tests and benchmarks.
+
+    def best(self):
+        """The used routes as `(mac, port, ping us, dist)`, port 0 being local."""
+        cdef uint32_t at
+        return [(self.destinations[at].mac, self.destinations[at].port, self.destinations[at].ping,
+                 self.destinations[at].dist)
+                for at in range(self.destinations_touched) if self.destinations[at].best != NONE]
+
+    def offered_by(self, uint32_t port):
+        """What this port offers, as announced: `(mac, dist, ping us)`."""
+        cdef uint32_t place
+        cdef Offer* offer
+        routes = []
+        for place in range(self.tables[self.checked(port)].count):
+            offer = &self.offers[self.tables[port].heap[place]]
+            routes.append((self.destinations[offer.destination].mac, offer.dist, offer.ping))
+        return routes
+
+    def count_of(self, uint32_t port):
+        """The number of routes that this port offers."""
+        return self.tables[self.checked(port)].count
+
+    def open_port(self, uint32_t port):
+        self.attach(self.checked(port))
+
+    def close_port(self, uint32_t port):
+        self.detach(self.checked(port))
+
+    def measure_port(self, uint32_t port, uint32_t ping):
+        """Sets the ping of a link, us."""
+        self.set_link_ping(self.checked(port), ping)
+
+    def apply(self, uint32_t port, const uint8_t[::1] entries not None, bint whole):
+        """Takes the entries of a route set (`whole`) or diff, as on the wire."""
+        cdef const uint8_t* base = &entries[0] if entries.shape[0] else NULL
+        if entries.shape[0] > ROUTES_MAX * ROUTE_BYTES:
+            raise ValueError("a route packet has at most 65,535 entries")
+        if whole:
+            self.apply_set(self.checked(port), base, <uint32_t>(entries.shape[0] // ROUTE_BYTES))
+        else:
+            self.apply_diff(self.checked(port), base, <uint32_t>(entries.shape[0] // ROUTE_BYTES))
+
+    def set_local(self, uint64_t mac, bint present):
+        if present:
+            self.add_local(mac)
+        else:
+            self.remove_local(mac)
+
+    def port_to(self, uint64_t mac):
+        """The port on the best way, or None."""
+        cdef uint32_t port = self.lookup(mac)
+        return None if port == NO_PORT else port
+
+    def asks_again(self, uint32_t port):
+        """Whether this port refused routes and has room again; True only once."""
+        return self.take_overflow(self.checked(port))
+
+    def told(self, bint whole):
+        """What a route set (`whole`) or diff would carry now, as entries on the wire; a diff is told only once."""
+        cdef uint8_t* out = <uint8_t*>PyMem_Malloc(ROUTES_MAX * ROUTE_BYTES)
+        cdef uint32_t count
+        if out == NULL:
+            raise MemoryError()
+        try:
+            count = self.write_set(out) if whole else self.write_diff(out)
+            return out[:count * ROUTE_BYTES]
+        finally:
+            PyMem_Free(out)
+
+    cdef uint32_t checked(self, uint32_t port) except? 0xFFFFFFFF:
+        if port > self.max_ports:
+            raise IndexError(f"port {port} of {self.max_ports}")
+        return port

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What waits to be sent on one link: protocol packets first, then frames, each within limits.
+
+Frames are copied once, straight into the bytes objects that the transport is given. When a limit is reached the newest
+is refused; the caller counts it. Memory of one queue: at most `max_data_bytes` + 2 x 64 KiB of frames (chunks are not
+always full), and `max_proto` packets within PROTO_BYTES_MAX.
+"""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef enum:
+    # Room for one full set of 65,535 routes and as much again for diffs and echoes.
+    PROTO_BYTES_MAX = 2 * 786424
+
+cdef class SendQueue:
+    cdef readonly uint32_t max_proto, max_data      # packets, frames
+    cdef readonly uint32_t max_data_bytes
+    cdef readonly uint32_t waiting_proto, waiting_data
+    cdef readonly uint64_t waiting_bytes            # of data
+    cdef readonly uint64_t lost                     # frames that went with a chunk for which memory ran out
+
+    cdef uint8_t* proto
+    cdef uint32_t proto_used, proto_room
+
+    cdef list chunks                # full chunks, exact bytes, the oldest first
+    cdef list chunk_frames          # how many frames stand in each
+    cdef PyObject* open_chunk       # the chunk being filled, owned; NULL: none
+    cdef uint32_t open_used, open_room, open_frames
+
+    # Room for the body of one protocol packet of so many bytes, or NULL if a limit is reached.
+    cdef uint8_t* reserve_proto(self, uint32_t size) noexcept
+    # Gives back what was reserved last beyond `size`.
+    cdef void trim_proto(self, uint32_t reserved, uint32_t size) noexcept
+    cdef bint has_room(self, uint32_t size) noexcept
+    # Room for one data packet of so many bytes on the wire; NULL: no memory. Asks no limit.
+    cdef uint8_t* reserve_data(self, uint32_t size) noexcept
+    cdef bint is_empty(self) noexcept
+
+    # The next bytes to write, at most 64 KiB or one packet, or None; `*frames` is how many frames they carry.
+    cdef object take(self, uint32_t* frames)
+    cdef void close_chunk(self) except *
+    # Throws everything away and gives the number of frames that waited.
+    cdef uint32_t clear(self) noexcept

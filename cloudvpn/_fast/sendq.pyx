@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What waits to be sent on one link: protocol packets first, then frames, each within limits."""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
+from libc.stddef cimport size_t
+from libc.string cimport memcpy
+
+from cloudvpn._fast.consts cimport WRITE_BYTES
+
+cdef extern from "Python.h":
+    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* start, Py_ssize_t size)
+    char* bytes_start "PyBytes_AS_STRING"(PyObject* data) noexcept
+    int resize_bytes "_PyBytes_Resize"(PyObject** data, Py_ssize_t size) except -1
+    void decref "Py_XDECREF"(PyObject* data) noexcept
+    void PyErr_Clear() noexcept
+
+
+cdef class SendQueue:
+    """The two lanes of one link. Limits: packets, and for frames bytes too; the tighter one holds."""
+
+    def __cinit__(self, uint32_t max_proto=64, uint32_t max_data=256, uint32_t max_data_bytes=1 << 20):
+        self.max_proto = max_proto
+        self.max_data = max_data
+        self.max_data_bytes = max_data_bytes
+        self.chunks = []
+        self.chunk_frames = []
+
+    def __dealloc__(self):
+        PyMem_Free(self.proto)
+        decref(self.open_chunk)
+
+    cdef uint8_t* reserve_proto(self, uint32_t size) noexcept:
+        cdef uint32_t room
+        cdef void* grown
+        cdef uint8_t* at
+        if self.waiting_proto >= self.max_proto or size > PROTO_BYTES_MAX - self.proto_used:
+            return NULL
+        if size > self.proto_room - self.proto_used:
+            room = max(<uint32_t>64, 2 * self.proto_room, self.proto_used + size)
+            grown = PyMem_Realloc(self.proto, room)
+            if grown == NULL:
+                return NULL
+            self.proto = <uint8_t*>grown
+            self.proto_room = room
+        at = self.proto + self.proto_used
+        self.proto_used += size
+        self.waiting_proto += 1
+        return at
+
+    cdef void trim_proto(self, uint32_t reserved, uint32_t size) noexcept:
+        self.proto_used -= reserved - size
+        if size == 0:
+            self.waiting_proto -= 1
+
+    # HOT PATH
+    cdef bint has_room(self, uint32_t size) noexcept:
+        return self.waiting_data < self.max_data and self.waiting_bytes + size <= self.max_data_bytes
+
+    # HOT PATH
+    cdef uint8_t* reserve_data(self, uint32_t size) noexcept:
+        cdef uint8_t* at
+        if size > self.open_room - self.open_used:
+            try:
+                self.close_chunk()
+            except MemoryError:
+                return NULL
+            self.open_room = max(<uint32_t>WRITE_BYTES, size)
+            self.open_chunk = new_bytes(NULL, self.open_room)
+            if self.open_chunk == NULL:
+                PyErr_Clear()
+                self.open_room = 0
+                return NULL
+        at = <uint8_t*>bytes_start(self.open_chunk) + self.open_used
+        self.open_used += size
+        self.open_frames += 1
+        self.waiting_data += 1
+        self.waiting_bytes += size
+        return at
+
+    cdef bint is_empty(self) noexcept:
+        return self.waiting_proto == 0 and self.waiting_data == 0
+
+    cdef void close_chunk(self) except *:
+        if self.open_chunk == NULL:
+            return
+        try:
+            resize_bytes(&self.open_chunk, self.open_used)
+        except MemoryError:     # the chunk is gone with it
+            self.lost += self.open_frames
+            self.waiting_data -= self.open_frames
+            self.waiting_bytes -= self.open_used
+            self.open_used = self.open_room = self.open_frames = 0
+            raise
+        self.chunks.append(<object>self.open_chunk)
+        self.chunk_frames.append(self.open_frames)
+        decref(self.open_chunk)
+        self.open_chunk = NULL
+        self.open_used = self.open_room = self.open_frames = 0
+
+    cdef object take(self, uint32_t* frames):
+        frames[0] = 0
+        if self.waiting_proto:
+            data = PyBytes_FromStringAndSize(<const char*>self.proto, self.proto_used)
+            self.proto_used = self.waiting_proto = 0
+            if self.proto_room > WRITE_BYTES:       # a large route set is rare: its room is not kept
+                PyMem_Free(self.proto)
+                self.proto = NULL
+                self.proto_room = 0
+            return data
+        if not self.chunks:
+            self.close_chunk()
+            if not self.chunks:
+                return None
+        data = self.chunks.pop(0)
+        frames[0] = self.chunk_frames.pop(0)
+        self.waiting_data -= frames[0]
+        self.waiting_bytes -= len(data)
+        return data
+
+    cdef uint32_t clear(self) noexcept:
+        cdef uint32_t lost = self.waiting_data
+        decref(self.open_chunk)
+        self.open_chunk = NULL
+        self.open_used = self.open_room = self.open_frames = 0
+        self.chunks = []
+        self.chunk_frames = []
+        PyMem_Free(self.proto)
+        self.proto = NULL
+        self.proto_used = self.proto_room = 0
+        self.waiting_proto = self.waiting_data = 0
+        self.waiting_bytes = 0
+        return lost
+
+    # What Python sees, for tests and benchmarks.
+
+    def push_proto(self, const uint8_t[::1] packet not None):
+        """Whether the protocol packet found a place."""
+        cdef uint8_t* at = self.reserve_proto(<uint32_t>packet.shape[0])
+        if at == NULL:
+            return False
+        memcpy(at, &packet[0], <size_t>packet.shape[0])
+        return True
+
+    def push_data(self, const uint8_t[::1] packet not None):
+        """Whether the data packet found a place."""
+        cdef uint8_t* at = self.reserve_data(<uint32_t>packet.shape[0]) if self.has_room(packet.shape[0]) else NULL
+        if at == NULL:
+            return False
+        memcpy(at, &packet[0], <size_t>packet.shape[0])
+        return True
+
+    def pop(self):
+        """The next bytes to write and how many frames they carry, or None."""
+        cdef uint32_t frames
+        data = self.take(&frames)
+        return None if data is None else (data, frames)
+
+    def drop_all(self):
+        """Throws everything away and gives the number of frames that waited."""
+        return self.clear()

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One forwarding step: packets and frames in, packets and frames out, by the rules of docs/wire.md.
+
+The only module that knows all tables. It knows no socket and no clock: ports are objects with a queue and `flush`,
+`now` is an argument in microseconds of a monotonic clock, randomness is handed in.
+"""
+
+from cpython.object cimport PyObject
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from cloudvpn._fast.consts cimport PacketType
+from cloudvpn._fast.idcache cimport IdCache
+from cloudvpn._fast.port cimport Port, Tap
+from cloudvpn._fast.random cimport RandomSource
+from cloudvpn._fast.route cimport RouteTable
+from cloudvpn._fast.wire cimport Packet
+
+# Why a frame, or one copy of it, was lost. frames in + copies = frames to the TAP + frames to links + drops.
+cdef enum:
+    DROP_SHORT          # under 14 B
+    DROP_LONG           # over conn-mtu
+    DROP_DUPLICATE      # a broadcast that passed before
+    DROP_BACKWARD       # its only way leads where it came from
+    DROP_NOWHERE        # no other link, no interface
+    DROP_QUEUE_FULL     # the link takes less than comes
+    DROP_NO_MEMORY
+    DROP_LINK_CLOSED    # waited for a link that closed
+    DROP_TAP_REFUSED    # the interface is down or gone
+    DROPS
+
+cdef class Switch:
+    cdef readonly RouteTable routes
+    cdef readonly IdCache ids
+    cdef RandomSource random
+    cdef Tap tap                            # None: headless
+    cdef readonly uint64_t own_mac          # 0: none
+    cdef readonly uint32_t max_frame        # B
+    cdef readonly uint32_t max_ports
+    cdef int64_t keepalive, timeout         # us
+
+    cdef list slots                         # Port or None, by index
+    cdef list free_slots
+    cdef PyObject** attached                # borrowed from `slots`, in any order
+    cdef readonly uint32_t attached_count
+    cdef PyObject** up                      # those that frames may go to
+    cdef readonly uint32_t up_count
+    cdef uint32_t paused_count              # of those that are up
+    cdef PyObject** touched                 # those with something new in their queue
+    cdef uint32_t touched_count
+    cdef bint tap_wanted
+    cdef uint8_t* scratch                   # one route packet's body
+
+    cdef readonly uint64_t frames_from_tap, frames_from_links, frames_to_tap, frames_to_links
+    cdef readonly uint64_t copies           # made by flooding, beyond the first
+    cdef readonly uint64_t echoes_unasked
+    cdef uint64_t drops[DROPS]
+
+    # Handles every whole packet at the front of `data`: how many bytes were used. Raises PeerError.
+    cdef Py_ssize_t feed(self, Port port, const uint8_t* data, size_t size, int64_t now) except -1
+    cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size) noexcept
+    # Lets every port with something new write: once after each batch.
+    cdef void flush_touched(self) noexcept
+    cdef void set_paused(self, Port port, bint paused) noexcept
+
+    cdef void handle(self, Port port, const Packet* packet, int64_t now) noexcept
+    cdef void bring_up(self, Port port) noexcept
+    cdef void frame_from_link(self, Port port, const Packet* packet) noexcept
+    cdef void broadcast_from_link(self, Port port, const Packet* packet) noexcept
+    cdef uint32_t new_id(self) noexcept
+    cdef bint has_good_size(self, uint32_t size) noexcept
+    cdef void flood(self, const uint8_t* frame, uint32_t size, uint32_t broadcast_id, uint32_t source) noexcept
+    cdef void send_frame(self, Port port, PacketType kind, uint32_t broadcast_id,
+                         const uint8_t* frame, uint32_t size) noexcept
+    cdef void deliver(self, const uint8_t* frame, uint32_t size) noexcept
+    cdef void drop(self, uint32_t reason) noexcept
+    cdef void touch(self, Port port) noexcept
+    cdef bint send_bare(self, Port port, PacketType kind, uint8_t special) noexcept
+    cdef void send_routes(self, Port port, PacketType kind, uint32_t count) noexcept
+    cdef void ask_echo(self, Port port, int64_t now) noexcept
+    cdef void tell_routes(self, int64_t now) noexcept
+    cdef void watch_tap(self) noexcept

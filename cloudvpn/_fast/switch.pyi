@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from cloudvpn._fast.idcache import IdCache
+from cloudvpn._fast.port import Port, Tap
+from cloudvpn._fast.random import RandomSource
+from cloudvpn._fast.route import RouteTable
+from cloudvpn._fast.sendq import SendQueue
+
+DROP_NAMES: tuple[str, ...]
+
+class Switch:
+    routes: RouteTable
+    ids: IdCache
+    own_mac: int
+    max_frame: int
+    max_ports: int
+    attached_count: int
+    up_count: int
+    frames_from_tap: int
+    frames_from_links: int
+    frames_to_tap: int
+    frames_to_links: int
+    copies: int
+    echoes_unasked: int
+    def __init__(
+        self,
+        routes: RouteTable,
+        ids: IdCache,
+        random: RandomSource,
+        *,
+        max_frame: int = 8192,
+        keepalive: int = 5_000_000,
+        timeout: int = 60_000_000,
+    ) -> None: ...
+    def attach(self, port: Port, queue: SendQueue, now: int) -> None: ...
+    def detach(self, port: Port) -> None: ...
+    def set_tap(self, tap: Tap | None, mac: int) -> None: ...
+    def beat(self, now: int) -> list[Port]: ...
+    def receive(self, port: Port, data: bytes | memoryview, now: int) -> int: ...
+    def send_from_tap(self, frame: bytes) -> None: ...
+    def pause(self, port: Port, paused: bool) -> None: ...
+    def flush(self) -> None: ...
+    def ports(self) -> list[Port]: ...
+    def dropped(self) -> dict[str, int]: ...

@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One forwarding step: packets and frames in, packets and frames out, by the rules of docs/wire.md."""
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from libc.stdint cimport uint16_t
+from libc.string cimport memcpy
+
+from cloudvpn._fast.consts cimport (
+    BROADCAST, BROADCAST_ID_BYTES, ECHO_REPLY, ECHO_REQUEST, FRAME, FRAME_HEADER_BYTES, HEADER_BYTES, LOCAL_PORT,
+    NO_PORT, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST, ROUTE_SET, ROUTES_MAX, WRITE_BYTES,
+)
+from cloudvpn._fast.endian cimport is_group, load_mac, store32
+from cloudvpn._fast.echo cimport EchoMeter
+from cloudvpn._fast.sendq cimport SendQueue
+from cloudvpn._fast.wire cimport PACKET_PARTIAL, PACKET_UNKNOWN, Verdict, parse, store_header
+
+from cloudvpn.errors import InternalError, PeerError
+
+DROP_NAMES = (
+    "short", "long", "duplicate", "backward", "nowhere", "queue_full", "no_memory", "link_closed", "tap_refused",
+)
+assert len(DROP_NAMES) == DROPS
+
+# A full set is asked for at most this often: a peer that flaps at its limit must not make us ask each heartbeat.
+cdef int64_t SET_REQUEST_INTERVAL = 1_000_000
+
+
+cdef class Switch:
+    """The forwarding of one node. Times in microseconds, sizes in bytes."""
+
+    def __cinit__(
+        self, RouteTable routes not None, IdCache ids not None, RandomSource random not None, *,
+        uint32_t max_frame=8192, int64_t keepalive=5_000_000, int64_t timeout=60_000_000,
+    ):
+        self.routes = routes
+        self.ids = ids
+        self.random = random
+        self.max_frame = max_frame
+        self.keepalive = keepalive
+        self.timeout = timeout
+        self.max_ports = routes.max_ports
+        self.slots = [None]
+        self.free_slots = []
+        self.tap_wanted = True
+        self.attached = <PyObject**>PyMem_Calloc(self.max_ports, sizeof(PyObject*))
+        self.up = <PyObject**>PyMem_Calloc(self.max_ports, sizeof(PyObject*))
+        self.touched = <PyObject**>PyMem_Calloc(self.max_ports, sizeof(PyObject*))
+        self.scratch = <uint8_t*>PyMem_Malloc(ROUTES_MAX * ROUTE_BYTES)
+        if self.attached == NULL or self.up == NULL or self.touched == NULL or self.scratch == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        PyMem_Free(self.attached)
+        PyMem_Free(self.up)
+        PyMem_Free(self.touched)
+        PyMem_Free(self.scratch)
+
+    # Ports come and go.
+
+    def attach(self, Port port not None, SendQueue queue not None, int64_t now):
+        """Takes the port in and greets its peer: an echo request and a full route set."""
+        if port.index:
+            raise InternalError("the port is attached already")
+        if self.attached_count == self.max_ports:
+            raise InternalError("no port is free")
+        if self.free_slots:
+            port.index = self.free_slots.pop()
+            self.slots[port.index] = port
+        else:
+            port.index = <uint32_t>len(self.slots)
+            self.slots.append(port)
+        port.queue = queue
+        port.echo = EchoMeter(now, self.random.next32() & 0xFF)
+        port.asked_set = now - SET_REQUEST_INTERVAL
+        port.place_attached = self.attached_count
+        self.attached[self.attached_count] = <PyObject*>port
+        self.attached_count += 1
+        self.routes.attach(port.index)
+        self.ask_echo(port, now)
+        self.send_routes(port, ROUTE_SET, self.routes.write_set(self.scratch))
+        self.flush_touched()
+
+    def detach(self, Port port not None):
+        """Lets the port go: its routes are gone at once, what waited for it is dropped and counted."""
+        cdef uint32_t at
+        if not port.index:
+            return
+        if port.up:
+            self.set_paused(port, False)
+            self.up_count -= 1
+            self.up[port.place_up] = self.up[self.up_count]
+            (<Port>self.up[port.place_up]).place_up = port.place_up
+            port.up = False
+        self.attached_count -= 1
+        self.attached[port.place_attached] = self.attached[self.attached_count]
+        (<Port>self.attached[port.place_attached]).place_attached = port.place_attached
+        if port.touched:
+            for at in range(self.touched_count):
+                if self.touched[at] == <PyObject*>port:
+                    self.touched_count -= 1
+                    self.touched[at] = self.touched[self.touched_count]
+                    break
+            port.touched = False
+        self.routes.detach(port.index)
+        self.drops[DROP_NO_MEMORY] += port.queue.lost
+        self.frames_to_links -= port.queue.lost
+        at = port.queue.clear()
+        port.frames_dropped += at
+        port.frames_out -= at
+        self.frames_to_links -= at
+        self.drops[DROP_LINK_CLOSED] += at
+        self.slots[port.index] = None
+        self.free_slots.append(port.index)
+        port.index = 0
+        self.watch_tap()
+
+    cdef void set_paused(self, Port port, bint paused) noexcept:
+        if port.paused != paused:
+            port.paused = paused
+            if port.up:
+                self.paused_count += 1 if paused else -1
+                self.watch_tap()
+
+    cdef void bring_up(self, Port port) noexcept:
+        port.up = True
+        port.place_up = self.up_count
+        self.up[self.up_count] = <PyObject*>port
+        self.up_count += 1
+        self.paused_count += port.paused
+        self.watch_tap()
+        port.came_up()
+
+    cdef void watch_tap(self) noexcept:
+        """While every link is paused no frame could be sent on: better left in the interface's queue than dropped."""
+        cdef bint wanted = self.up_count == 0 or self.paused_count < self.up_count
+        if wanted != self.tap_wanted:
+            self.tap_wanted = wanted
+            if self.tap is not None:
+                self.tap.set_wanted(wanted)
+
+    def set_tap(self, Tap tap, uint64_t mac):
+        """The local interface and its MAC; `None, 0` takes it away. The neighbours hear of it at the next beat."""
+        if mac != self.own_mac:
+            if self.own_mac:
+                self.routes.remove_local(self.own_mac)
+            if mac:
+                self.routes.add_local(mac)
+            self.own_mac = mac
+        self.tap = tap
+        if tap is not None:
+            tap.set_wanted(self.tap_wanted)
+
+    # A packet comes from a link.
+
+    # HOT PATH
+    cdef Py_ssize_t feed(self, Port port, const uint8_t* data, size_t size, int64_t now) except -1:
+        cdef size_t at = 0
+        cdef Packet packet
+        cdef Verdict verdict
+        while port.index:       # a flush on the way may have closed it
+            verdict = parse(data + at, size - at, &packet)
+            if verdict == PACKET_PARTIAL:
+                break
+            if verdict == PACKET_UNKNOWN:
+                raise PeerError(f"packet of unknown type {packet.kind}")
+            at += packet.total
+            port.packets_in += 1
+            if not port.up:
+                self.bring_up(port)
+            self.handle(port, &packet, now)
+        return at
+
+    # HOT PATH
+    cdef void handle(self, Port port, const Packet* packet, int64_t now) noexcept:
+        if packet.kind == FRAME:
+            self.frame_from_link(port, packet)
+        elif packet.kind == BROADCAST:
+            self.broadcast_from_link(port, packet)
+        elif packet.kind == ECHO_REQUEST:
+            self.send_bare(port, ECHO_REPLY, packet.special)
+        elif packet.kind == ECHO_REPLY:
+            if port.echo.reply(packet.special, now):
+                self.routes.set_link_ping(port.index, port.echo.ping)
+            else:
+                self.echoes_unasked += 1
+        elif packet.kind == ROUTE_SET:
+            self.routes.apply_set(port.index, packet.body, packet.size // ROUTE_BYTES)
+        elif packet.kind == ROUTE_DIFF:
+            self.routes.apply_diff(port.index, packet.body, packet.size // ROUTE_BYTES)
+        else:
+            port.wants_set = True       # answered at the next beat, however often it is asked
+
+    # HOT PATH
+    cdef void frame_from_link(self, Port port, const Packet* packet) noexcept:
+        cdef uint64_t mac
+        cdef uint32_t way
+        port.frames_in += 1
+        self.frames_from_links += 1
+        if not self.has_good_size(packet.size):
+            return
+        mac = load_mac(packet.body)
+        way = NO_PORT if is_group(mac) else self.routes.lookup(mac)
+        if way == LOCAL_PORT:
+            self.deliver(packet.body, packet.size)
+        elif way == NO_PORT:
+            self.flood(packet.body, packet.size, self.new_id(), port.index)
+        elif way == port.index:
+            self.drop(DROP_BACKWARD)
+        else:
+            self.send_frame(<Port>self.slots[way], FRAME, 0, packet.body, packet.size)
+
+    # HOT PATH
+    cdef void broadcast_from_link(self, Port port, const Packet* packet) noexcept:
+        cdef uint64_t mac
+        cdef uint32_t way
+        port.frames_in += 1
+        self.frames_from_links += 1
+        if not self.has_good_size(packet.size):
+            return
+        if self.ids.seen(packet.broadcast_id):
+            self.drop(DROP_DUPLICATE)
+            return
+        mac = load_mac(packet.body)
+        way = NO_PORT if is_group(mac) else self.routes.lookup(mac)
+        if way == LOCAL_PORT:
+            self.deliver(packet.body, packet.size)
+        elif way == NO_PORT:
+            self.flood(packet.body, packet.size, packet.broadcast_id, port.index)
+        elif way == port.index:
+            self.drop(DROP_BACKWARD)
+        else:       # it keeps its id: another copy may come by another way
+            self.send_frame(<Port>self.slots[way], BROADCAST, packet.broadcast_id, packet.body, packet.size)
+
+    # A frame comes from the TAP.
+
+    # HOT PATH
+    cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size) noexcept:
+        cdef uint64_t mac
+        cdef uint32_t way
+        self.frames_from_tap += 1
+        if not self.has_good_size(size):
+            return
+        mac = load_mac(frame)
+        way = NO_PORT if is_group(mac) else self.routes.lookup(mac)
+        if way == NO_PORT:
+            self.flood(frame, size, self.new_id(), LOCAL_PORT)
+        elif way == LOCAL_PORT:
+            self.drop(DROP_BACKWARD)
+        else:
+            self.send_frame(<Port>self.slots[way], FRAME, 0, frame, size)
+
+    cdef uint32_t new_id(self) noexcept:
+        """A random id, remembered, so that our own broadcast is known when it comes back."""
+        cdef uint32_t broadcast_id = self.random.next32()
+        self.ids.seen(broadcast_id)
+        return broadcast_id
+
+    # HOT PATH
+    cdef bint has_good_size(self, uint32_t size) noexcept:
+        if size < FRAME_HEADER_BYTES:
+            self.drop(DROP_SHORT)
+            return False
+        if size > self.max_frame:
+            self.drop(DROP_LONG)
+            return False
+        return True
+
+    # And goes out.
+
+    # HOT PATH
+    cdef void flood(self, const uint8_t* frame, uint32_t size, uint32_t broadcast_id, uint32_t source) noexcept:
+        """To all links that are up, and to the TAP, but not to where it came from."""
+        cdef uint32_t at, sent = 0
+        cdef Port port
+        if source != LOCAL_PORT and self.tap is not None:
+            self.deliver(frame, size)
+            sent = 1
+        for at in range(self.up_count):
+            port = <Port>self.up[at]
+            if port.index != source:
+                self.send_frame(port, BROADCAST, broadcast_id, frame, size)
+                sent += 1
+        if sent == 0:
+            self.drop(DROP_NOWHERE)
+        else:
+            self.copies += sent - 1
+
+    # HOT PATH
+    cdef void send_frame(self, Port port, PacketType kind, uint32_t broadcast_id,
+                         const uint8_t* frame, uint32_t size) noexcept:
+        cdef uint32_t header = HEADER_BYTES + (BROADCAST_ID_BYTES if kind == BROADCAST else 0)
+        cdef SendQueue queue = port.queue
+        cdef uint8_t* at
+        if not queue.has_room(header + size):
+            if not port.paused:
+                port.flush()
+            if not queue.has_room(header + size):
+                port.frames_dropped += 1
+                self.drop(DROP_QUEUE_FULL)
+                return
+        at = queue.reserve_data(header + size)
+        if at == NULL:
+            port.frames_dropped += 1
+            self.drop(DROP_NO_MEMORY)
+            return
+        store_header(at, kind, 0, <uint16_t>size)
+        if kind == BROADCAST:
+            store32(at + HEADER_BYTES, broadcast_id)
+        memcpy(at + header, frame, size)
+        port.frames_out += 1
+        port.packets_out += 1
+        self.frames_to_links += 1
+        self.touch(port)
+        if queue.waiting_bytes >= WRITE_BYTES and not port.paused:
+            port.flush()
+
+    # HOT PATH
+    cdef void deliver(self, const uint8_t* frame, uint32_t size) noexcept:
+        if self.tap is not None and self.tap.deliver(frame, size):
+            self.frames_to_tap += 1
+        else:
+            self.drop(DROP_TAP_REFUSED)
+
+    cdef void drop(self, uint32_t reason) noexcept:
+        self.drops[reason] += 1
+
+    cdef void touch(self, Port port) noexcept:
+        if not port.touched:
+            port.touched = True
+            self.touched[self.touched_count] = <PyObject*>port
+            self.touched_count += 1
+
+    cdef void flush_touched(self) noexcept:
+        cdef Port port
+        while self.touched_count:
+            self.touched_count -= 1
+            port = <Port>self.touched[self.touched_count]
+            port.touched = False
+            if not port.paused:
+                port.flush()
+
+    # Protocol packets.
+
+    cdef bint send_bare(self, Port port, PacketType kind, uint8_t special) noexcept:
+        cdef uint8_t* at = port.queue.reserve_proto(HEADER_BYTES)
+        if at == NULL:
+            port.protocol_refused += 1
+            return False
+        store_header(at, kind, special, 0)
+        port.packets_out += 1
+        self.touch(port)
+        return True
+
+    cdef void ask_echo(self, Port port, int64_t now) noexcept:
+        self.send_bare(port, ECHO_REQUEST, port.echo.request(now, self.keepalive))
+
+    cdef void send_routes(self, Port port, PacketType kind, uint32_t count) noexcept:
+        """The routes in `scratch`. A link whose lane is full gets a full set later: nothing told is ever missing."""
+        cdef uint8_t* at = port.queue.reserve_proto(HEADER_BYTES + count * ROUTE_BYTES)
+        port.wants_set = at == NULL
+        if at == NULL:
+            port.protocol_refused += 1
+            return
+        store_header(at, kind, 0, <uint16_t>count)
+        memcpy(at + HEADER_BYTES, self.scratch, count * ROUTE_BYTES)
+        port.packets_out += 1
+        self.touch(port)
+
+    # The heartbeat.
+
+    def beat(self, int64_t now):
+        """Once per heartbeat: echoes that are due, route changes. Returns the ports that have been silent too long."""
+        cdef uint32_t at
+        cdef Port port
+        silent = []
+        for at in range(self.attached_count):
+            port = <Port>self.attached[at]
+            if now >= port.echo.due:
+                self.ask_echo(port, now)
+            if now - port.echo.last_reply >= self.timeout:
+                silent.append(port)
+            if self.routes.tables[port.index].overflowed and now - port.asked_set >= SET_REQUEST_INTERVAL and (
+                    self.routes.take_overflow(port.index)):
+                port.asked_set = now
+                self.send_bare(port, ROUTE_REQUEST, 0)
+        self.tell_routes(now)
+        self.flush_touched()
+        return silent
+
+    cdef void tell_routes(self, int64_t now) noexcept:
+        cdef uint32_t at, count = self.routes.write_diff(self.scratch), wanting = 0
+        cdef Port port
+        for at in range(self.attached_count):
+            port = <Port>self.attached[at]
+            if port.wants_set:
+                wanting += 1
+            elif count:
+                self.send_routes(port, ROUTE_DIFF, count)
+        if wanting == 0:
+            return
+        count = self.routes.write_set(self.scratch)
+        for at in range(self.attached_count):
+            port = <Port>self.attached[at]
+            if port.wants_set:
+                self.send_routes(port, ROUTE_SET, count)
+
+    # What Python sees.
+
+    def receive(self, Port port not None, const uint8_t[::1] data not None, int64_t now):
+        """Takes bytes from the port's peer and lets all ports write: how many bytes of whole packets were used."""
+        try:
+            port.bytes_in += <uint64_t>data.shape[0]
+            return self.feed(port, &data[0] if data.shape[0] else NULL, <size_t>data.shape[0], now)
+        finally:
+            self.flush_touched()
+
+    def send_from_tap(self, const uint8_t[::1] frame not None):
+        """Takes a frame from the local interface and lets all ports write."""
+        self.frame_from_tap(&frame[0] if frame.shape[0] else NULL, <uint32_t>frame.shape[0])
+        self.flush_touched()
+
+    def pause(self, Port port not None, bint paused):
+        """Whether the port's transport takes nothing now."""
+        self.set_paused(port, paused)
+
+    def flush(self):
+        self.flush_touched()
+
+    def ports(self):
+        """The attached ports, by index."""
+        return [port for port in self.slots if port is not None]
+
+    def dropped(self):
+        """Lost frames by reason."""
+        cdef int reason
+        return {DROP_NAMES[reason]: self.drops[reason] for reason in range(DROPS)}

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packets of the wire: bytes <-> struct, total and without state."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+
+from cloudvpn._fast.consts cimport (
+    BROADCAST, BROADCAST_ID_BYTES, ECHO_REQUEST, FRAME, HEADER_BYTES, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST,
+    ROUTE_SET, ROUTES_MAX,
+)
+from cloudvpn._fast.endian cimport load16, load32, load_mac, store16, store32, store_mac
+
+from cloudvpn.errors import PeerError
+
+
+# HOT PATH
+cdef Verdict parse(const uint8_t* data, size_t size, Packet* packet) noexcept nogil:
+    cdef uint32_t count, prefix = HEADER_BYTES, body
+
+    packet.total = HEADER_BYTES
+    if size < 1:
+        return PACKET_PARTIAL
+    packet.kind = data[0]
+    if packet.kind < ROUTE_SET or packet.kind > ROUTE_REQUEST:
+        return PACKET_UNKNOWN
+    if size < HEADER_BYTES:
+        return PACKET_PARTIAL
+    packet.special = data[1]
+    count = load16(data + 2)
+    if packet.kind == FRAME:
+        body = count
+    elif packet.kind == BROADCAST:
+        body = count
+        prefix = HEADER_BYTES + BROADCAST_ID_BYTES
+    elif packet.kind <= ROUTE_DIFF:
+        body = count * ROUTE_BYTES
+    else:
+        body = 0        # the size of echoes and requests is ignored, they never have a body
+    packet.total = prefix + body
+    if packet.total > size:
+        return PACKET_PARTIAL
+    packet.broadcast_id = load32(data + HEADER_BYTES) if packet.kind == BROADCAST else 0
+    packet.size = body
+    packet.body = data + prefix
+    return PACKET_WHOLE
+
+
+cdef Route load_route(const uint8_t* at) noexcept nogil:
+    cdef Route route
+    route.mac = load_mac(at)
+    route.dist = load16(at + 6)
+    route.ping = load32(at + 8)
+    return route
+
+
+cdef void store_route(uint8_t* at, const Route* route) noexcept nogil:
+    store_mac(at, route.mac)
+    store16(at + 6, route.dist)
+    store32(at + 8, route.ping)
+
+
+cdef void store_header(uint8_t* at, uint8_t kind, uint8_t special, uint16_t size) noexcept nogil:
+    at[0] = kind
+    at[1] = special
+    store16(at + 2, size)
+
+
+# What Python sees: the same parser and builders, for tests, benchmarks and tools.
+
+def read_packets(const uint8_t[::1] data not None):
+    """All whole packets at the front of `data`, and how many bytes they take.
+
+    Routes come as `(kind, [(mac, dist, ping), ...])`, frames as `(3, frame)`, broadcasts as `(4, id, frame)`, the
+    rest as `(kind, special)`. Raises PeerError at an unknown type.
+    """
+    cdef size_t at = 0, size = data.shape[0]
+    cdef const uint8_t* base = &data[0] if size else NULL
+    cdef Packet packet
+    cdef Verdict verdict
+    packets = []
+    while True:
+        verdict = parse(base + at, size - at, &packet)
+        if verdict == PACKET_UNKNOWN:
+            raise PeerError(f"unknown packet type {packet.kind}")
+        if verdict == PACKET_PARTIAL:
+            return packets, at
+        packets.append(describe(&packet))
+        at += packet.total
+
+
+cdef object describe(const Packet* packet):
+    cdef uint32_t at
+    cdef Route route
+    if packet.kind <= ROUTE_DIFF:
+        routes = []
+        for at in range(packet.size // ROUTE_BYTES):
+            route = load_route(packet.body + at * ROUTE_BYTES)
+            routes.append((route.mac, route.dist, route.ping))
+        return packet.kind, routes
+    if packet.kind >= ECHO_REQUEST:
+        return packet.kind, packet.special
+    frame = PyBytes_FromStringAndSize(<const char*>packet.body, packet.size)
+    return (packet.kind, packet.broadcast_id, frame) if packet.kind == BROADCAST else (packet.kind, frame)
+
+
+def route_packet(int kind, routes):
+    """A route set (kind 1) or diff (2) of up to 65,535 `(mac, dist, ping)`."""
+    cdef Route route
+    cdef uint8_t* at
+    if kind not in (ROUTE_SET, ROUTE_DIFF) or len(routes) > ROUTES_MAX:
+        raise ValueError("a route packet is of kind 1 or 2 and has at most 65,535 entries")
+    packet = PyBytes_FromStringAndSize(NULL, HEADER_BYTES + <Py_ssize_t>len(routes) * ROUTE_BYTES)
+    at = <uint8_t*>PyBytes_AS_STRING(packet)
+    store_header(at, kind, 0, <uint16_t>len(routes))
+    at += HEADER_BYTES
+    for route.mac, route.dist, route.ping in routes:
+        store_route(at, &route)
+        at += ROUTE_BYTES
+    return packet
+
+
+def frame_packet(bytes frame not None):
+    """A unicast frame of up to 65,535 bytes."""
+    cdef uint8_t header[HEADER_BYTES]
+    if len(frame) > 0xFFFF:
+        raise ValueError("a frame has at most 65,535 bytes")
+    store_header(header, FRAME, 0, <uint16_t>len(frame))
+    return header[:HEADER_BYTES] + frame
+
+
+def broadcast_packet(uint32_t broadcast_id, bytes frame not None):
+    """A broadcast frame of up to 65,535 bytes with its id."""
+    cdef uint8_t header[HEADER_BYTES + BROADCAST_ID_BYTES]
+    if len(frame) > 0xFFFF:
+        raise ValueError("a frame has at most 65,535 bytes")
+    store_header(header, BROADCAST, 0, <uint16_t>len(frame))
+    store32(header + HEADER_BYTES, broadcast_id)
+    return header[:HEADER_BYTES + BROADCAST_ID_BYTES] + frame
+
+
+def bare_packet(uint8_t kind, uint8_t special):
+    """An echo request (5), echo reply (6) or route request (7)."""
+    cdef uint8_t header[HEADER_BYTES]
+    if kind < ECHO_REQUEST or kind > ROUTE_REQUEST:
+        raise ValueError("a packet without a body is of kind 5, 6 or 7")
+    store_header(header, kind, special, 0)
+    return header[:HEADER_BYTES]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command `cloudvpn`: words of the command line to a configuration, a check, a demonstration or a running node."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from cloudvpn import __version__
+from cloudvpn.config import Loaded, load_words
+from cloudvpn.errors import CloudVPNError
+from cloudvpn.help import usage
+from cloudvpn.log import set_up
+from cloudvpn.options import BY_NAME
+
+log = logging.getLogger("cloudvpn")
+
+
+def main() -> None:
+    """The only place that ends the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: Sequence[str]) -> int:
+    """Returns the exit code: 0, or 1 after a message on standard error."""
+    first, rest = (words[0], words[1:]) if words else ("--help", ())
+    try:
+        if first in ("--help", "-h"):
+            print(usage(), end="")
+        elif first == "--version":
+            print(f"cloudvpn {__version__}")
+        elif first == "--demo":
+            from cloudvpn.demo import show
+            show()
+        elif first == "--check":
+            check(rest)
+        else:
+            start(words)
+    except CloudVPNError as error:
+        print("\n".join(f"cloudvpn: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def check(words: Sequence[str]) -> None:
+    """Everything a start would complain of and that can be seen without starting: options, files, keys."""
+    from cloudvpn.daemon import load_credentials
+    loaded = load_words(words)
+    credentials = load_credentials(loaded.config)
+    for remark in (*loaded.warnings, *credentials.warnings, *pending_remarks(loaded)):
+        print(f"cloudvpn: {remark}", file=sys.stderr)
+    print("cloudvpn: the configuration is good")
+
+
+def start(words: Sequence[str]) -> None:
+    from cloudvpn.daemon import run as run_node
+    loaded = load_words(words)
+    set_up(loaded.config.log_level)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    for remark in pending_remarks(loaded):
+        log.info("%s", remark)
+    run_node(loaded.config)
+
+
+def pending_remarks(loaded: Loaded) -> list[str]:
+    """One line for each option that was set and changes nothing in this version."""
+    options = {name: BY_NAME[name.replace("-", "_")] for name in loaded.pending}
+    return [
+        f"{name}: accepted, but has no effect"
+        + (f" yet: comes with {option.pending}" if option.pending else f": {option.unused}")
+        for name, option in options.items()
+    ]

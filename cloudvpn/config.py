@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads the command line and config files into a Config, and reports all problems of a run together."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from .errors import ConfigError
+from .log import escape
+from .options import BY_NAME, FILE, INTERFACE, OPTIONS, YES_NO, Config, Option, find
+
+MAX_DEPTH: Final = 16  # @include inside @include
+MAX_FILES: Final = 1000  # in one run: files that include each other twice would double with each level
+MAX_FILE: Final = 16 << 20  # bytes
+MAX_LINE: Final = 64 << 10  # bytes, without the newline
+MAX_SHOWN: Final = 50  # problems
+MAX_QUOTED: Final = 60  # characters of what the user wrote
+MAX_PATH: Final = 4096  # characters of a path: PATH_MAX of Linux
+
+INCLUDE: Final = "@include"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A config without problems, and what the user should know of it."""
+
+    config: Config
+    warnings: tuple[str, ...]
+    pending: tuple[str, ...]  # options that the user set and that have no effect in this version
+
+
+def load_file(path: str | os.PathLike[str]) -> Loaded:
+    return load_words(["--", os.fspath(path)])
+
+
+def load_words(words: Sequence[str]) -> Loaded:
+    """Read the words of a command line, in their order: options, and names of files.
+
+    Not argparse: it knows neither one-dash words that may hold two dashes, nor a yes/no option that takes the next
+    word only if it is yes or no, nor the order between options and files, nor more than one error a run.
+    """
+    try:
+        reader = _Reader(Path.cwd())
+    except OSError:
+        raise ConfigError(["command line: the current directory does not exist any more"]) from None
+    reader.read_words(words)
+    return reader.finish()
+
+
+class _Reader:
+    """What was read so far: the good values with their places, and the problems in their order."""
+
+    def __init__(self, cwd: Path) -> None:
+        self.cwd = cwd
+        self.entries: dict[str, list[tuple[str, Any]]] = {}  # attribute -> (place, value), good values only
+        self.seen: dict[str, str] = {}  # attribute -> last place, of bad values too
+        self.warnings: list[str] = []
+        self.problems: list[str] = []
+        self.hidden = 0  # problems over MAX_SHOWN
+        self.files = 0
+        self.is_incomplete = False  # a file could not be read: what is missing may be in there
+
+    def report(self, place: str, problem: str) -> None:
+        if len(self.problems) < MAX_SHOWN:
+            self.problems.append(escape(f"{place}: {problem}"))
+        else:
+            self.hidden += 1
+
+    def warn(self, place: str, warning: str) -> None:
+        self.warnings.append(escape(f"{place}: {warning}"))
+
+    # The command line
+
+    def read_words(self, words: Sequence[str]) -> None:
+        left = deque(words)
+        while left:
+            word = left.popleft()
+            if word == "--":
+                break
+            if word.startswith("-"):
+                self._read_option(word, left)
+            else:
+                self._read_file(word, "command line", ())
+        for word in left:
+            self._read_file(word, "command line", ())
+
+    def _read_option(self, word: str, left: deque[str]) -> None:
+        place = f"command line: {_cut(word)}"
+        name = word.removeprefix("-").removeprefix("-")
+        option = find(name)
+        if name == INCLUDE:
+            self._include(left.popleft() if left else "", place, Path(), ())
+        elif option is None:
+            self._report_unknown(place, name)
+            # What follows is most likely its value: to report it as a missing file would hide the typo.
+            while left and not left[0].startswith("-") and not os.path.exists(left[0]):
+                left.popleft()
+        elif option.kind is YES_NO:
+            self._set(option, place, left.popleft() if left and left[0] in ("yes", "no") else "yes", self.cwd)
+        else:
+            value = " ".join(left.popleft() for _ in range(min(option.kind.words, len(left))))
+            self._set(option, place, value, self.cwd)
+            if option.attribute == "key_pass":
+                self.warn(place, "shows in `ps` to every user of this machine, use key_pass_file")
+
+    # Files
+
+    def _include(self, value: str, place: str, folder: Path, above: tuple[tuple[int, int], ...]) -> None:
+        if value:
+            self._read_file(str(folder / value), place, above)
+        else:
+            self.report(place, "expected a path, got nothing")
+
+    def _read_file(self, name: str, place: str, above: tuple[tuple[int, int], ...]) -> None:
+        """Read one file; `above` identifies the files that include it, the outermost first."""
+        self.files += 1
+        try:
+            identity, lines = _read_lines(name)
+            if identity in above:
+                raise OSError("it includes itself, directly or through others")
+            if len(above) > MAX_DEPTH:
+                raise OSError(f"{INCLUDE} is more than {MAX_DEPTH} deep")
+            if self.files > MAX_FILES:
+                raise OSError(f"more than {MAX_FILES} files")
+        except (OSError, ValueError) as error:
+            self.is_incomplete = True
+            self.report(place, f"cannot read {_quote(name, MAX_PATH)}: {_reason(error)}")
+            return
+        for number, line in enumerate(lines, 1):
+            self._read_line(line, name, number, (*above, identity))
+
+    def _read_line(self, line: bytes, file: str, number: int, files: tuple[tuple[int, int], ...]) -> None:
+        if len(line) > MAX_LINE:
+            self.report(f"{file}:{number}", f"the line is longer than {MAX_LINE} bytes")
+            return
+        if line.startswith(b"#"):  # in whatever encoding: comments of 2009 need not be UTF-8
+            return
+        try:
+            text = line.decode().strip(" \t\r")
+        except UnicodeDecodeError:
+            self.report(f"{file}:{number}", "the line is not UTF-8 text")
+            return
+        if not text:
+            return
+        name, value = (*re.split(r"[ \t]+", text, maxsplit=1), "")[:2]
+        place = f"{file}:{number}: {_cut(name)}"
+        folder = Path(file).parent
+        option = find(name)
+        if name == INCLUDE:
+            self._include(value, place, folder, files)
+        elif option is None:
+            self._report_unknown(place, name)
+        else:
+            self._set(option, place, "yes" if option.kind is YES_NO and not value else value, self.cwd / folder)
+
+    # Both
+
+    def _report_unknown(self, place: str, name: str) -> None:
+        problem = "unknown option"
+        if name.startswith("#"):
+            problem = "a comment has its # in the first column"
+        elif len(self.problems) < MAX_SHOWN:  # the search is slow, a file of garbage has many lines
+            known = {key: row.name if row.attribute == key else key for key, row in BY_NAME.items()}
+            known[INCLUDE] = INCLUDE
+            for near in difflib.get_close_matches(name[:MAX_QUOTED].replace("-", "_").lower(), known, 1):
+                problem += f", the nearest known one is {known[near]}"
+        self.report(place, problem)
+
+    def _set(self, option: Option, place: str, text: str, folder: Path) -> None:
+        self.seen[option.attribute] = place
+        if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):  # surrogates: see os.fsdecode()
+            self.report(place, "the value is not UTF-8 text, or holds a NUL")  # not quoted, it may be a password
+            return
+        try:
+            value = option.parse(text)
+        except ValueError as error:
+            self.report(place, f"expected {error}, got {_quote(text) if text else 'nothing'}")
+        else:
+            value = folder / value if isinstance(value, Path) else value
+            self.entries.setdefault(option.attribute, []).append((place, value))
+
+    # What can be told only when all is read
+
+    def finish(self) -> Loaded:
+        values: dict[str, Any] = {
+            key: tuple(value for _, value in entries) if OPTIONS[key].is_list else entries[-1][1]
+            for key, entries in self.entries.items()
+        }
+        config = Config(**values)
+        self._check_files()
+        self._check_combinations(config)
+        if not self.is_incomplete:
+            self._check_missing(config)
+        if self.problems:
+            raise ConfigError(self.problems + ([f"and {self.hidden} more"] if self.hidden else []))
+        self._collect_warnings(config)
+        pending = tuple(row.name for key, row in OPTIONS.items() if key in self.seen and row.is_idle)
+        return Loaded(config, tuple(self.warnings), pending)
+
+    def _check_files(self) -> None:
+        """Only those that count: a path that a later line replaced need not be there."""
+        for key, entries in self.entries.items():
+            if OPTIONS[key].kind is FILE:
+                for place, path in entries if OPTIONS[key].is_list else entries[-1:]:
+                    try:
+                        if stat.S_ISDIR(path.stat().st_mode):
+                            raise OSError("it is a directory")
+                        if not os.access(path, os.R_OK):  # to open it would wait on a pipe, or end its writer
+                            raise OSError("permission denied")
+                    except OSError as error:
+                        self.report(place, f"cannot read {_quote(str(path), MAX_PATH)}: {_reason(error)}")
+
+    def _check_combinations(self, config: Config) -> None:
+        if config.key_pass is not None and config.key_pass_file is not None:
+            self.report(self.seen["key_pass_file"], f"excludes key_pass, which is set too ({self.seen['key_pass']})")
+        if config.conn_timeout <= config.conn_keepalive:
+            key = "conn_timeout" if "conn_timeout" in self.seen else "conn_keepalive"
+            timeout, keepalive = (
+                OPTIONS[name].kind.show(getattr(config, name)) for name in ("conn_timeout", "conn_keepalive")
+            )
+            problem = f"conn_timeout must exceed conn_keepalive, but they are {timeout} and {keepalive}"
+            self.report(self.seen[key], problem)
+
+    def _check_missing(self, config: Config) -> None:
+        for key, other in (("key", "cert"), ("cert", "key")):
+            if key not in self.seen:
+                place = f"{self.seen[other]}: " if other in self.seen else ""
+                self.report(f"{place}{key}", f"missing: a node needs both its {key} and its {other}")
+        if "ca" not in self.seen:
+            self.report("ca", "missing: a node needs at least one CA to know whom to trust")
+        if not config.iface and not self.seen.keys() & {"listen", "connect"}:
+            self.report("iface, listen, connect", "all missing: a node with none of them has nothing to do")
+
+    def _collect_warnings(self, config: Config) -> None:
+        if config.ssl_method == "ssl":
+            self.warn(self.seen["ssl_method"], "ssl means the same as tls here: TLS 1.2 or newer")
+        for key, place in self.seen.items():
+            if not config.iface and key != "iface" and OPTIONS[key].group == INTERFACE:
+                self.warn(place, "without effect, because iface is not set to yes")
+
+
+def _read_lines(name: str) -> tuple[tuple[int, int], list[bytes]]:
+    """Read a config file, and what tells it from all others."""
+    info = os.stat(name)
+    if not stat.S_ISREG(info.st_mode):  # before open(): that of a pipe or a terminal may wait forever
+        raise OSError("it is no regular file")
+    with open(name, "rb") as file:
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise OSError(f"it is larger than {MAX_FILE} bytes")
+    return (info.st_dev, info.st_ino), data.split(b"\n")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValueError):  # a NUL; Python's words for it change from version to version
+        return "no file can have this name"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _cut(text: str, limit: int = MAX_QUOTED) -> str:
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def _quote(text: str, limit: int = MAX_QUOTED) -> str:
+    return f'"{_cut(text, limit)}"'

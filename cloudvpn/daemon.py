@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts a node together and runs it: limits, keys, interface, links, heartbeat, orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import time
+
+import uvloop
+
+from cloudvpn import __version__
+from cloudvpn._fast.idcache import IdCache
+from cloudvpn._fast.random import RandomSource
+from cloudvpn._fast.route import RouteTable
+from cloudvpn._fast.switch import Switch
+from cloudvpn.dialer import Dialer
+from cloudvpn.errors import SetupError
+from cloudvpn.interface import Interface
+from cloudvpn.mesh import Mesh
+from cloudvpn.options import SECOND, Config
+from cloudvpn.status import StatusFile
+from cloudvpn.tls import Credentials, load
+
+log = logging.getLogger("cloudvpn")
+
+# Descriptors beside the links: standard streams, TAP, listeners, the loop's own, status file, resolver.
+SPARE_DESCRIPTORS = 64
+
+
+def raise_descriptor_limit(max_connections: int) -> None:
+    """Raises SetupError if so many links cannot be open at once."""
+    needed = max_connections + SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    try:
+        most = hard if hard == resource.RLIM_INFINITY else max(hard, needed)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
+    except (ValueError, OSError) as error:
+        raise SetupError(
+            f"max_connections {max_connections} needs {needed} open files, the limit is {hard}: "
+            f"raise it (`ulimit -n {needed}`, or LimitNOFILE={needed} in the systemd unit), or lower max_connections"
+        ) from error
+
+
+def build_switch(config: Config) -> Switch:
+    random = RandomSource()
+    routes = RouteTable(
+        config.max_connections, config.max_remote_routes, random,
+        max_dist=config.route_max_dist, report_above=config.report_ping_changes_above,
+    )
+    return Switch(
+        routes, IdCache(config.br_id_cache_size, random), random,
+        max_frame=config.conn_mtu, keepalive=config.conn_keepalive, timeout=config.conn_timeout,
+    )
+
+
+class Node:
+    """One running node."""
+
+    def __init__(self, config: Config, credentials: Credentials) -> None:
+        self.config = config
+        self.loop = asyncio.get_running_loop()
+        self.switch = build_switch(config)
+        self.mesh = Mesh(config, self.switch, credentials)
+        self.interface = Interface(config, self.switch, self.loop) if config.iface else None
+        self.status = StatusFile(config, self) if config.status_file else None
+        self.stopping = asyncio.Event()
+        self.beat_at = self.loop.time()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises SetupError, and leaves nothing behind, if it cannot start."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self.stop, number)
+        try:
+            if self.interface is not None:
+                self.interface.open()
+            await self.mesh.listen()
+            for target in self.config.connect:
+                self.mesh.spawn(Dialer(self.mesh, target).run())
+            self.beat()
+            if self.status is not None:
+                self.status.start()
+            await self.stopping.wait()
+        finally:
+            await self.mesh.close()
+            if self.status is not None:
+                self.status.stop()
+            if self.interface is not None:
+                self.interface.close()
+        log.info("stopped")
+
+    def stop(self, number: int) -> None:
+        log.info("%s: closing all links", signal.Signals(number).name)
+        self.stopping.set()
+
+    def beat(self) -> None:
+        """The heartbeat. Late beats are not made up for: the next comes at the next whole period."""
+        if self.stopping.is_set():
+            return
+        period = self.config.heartbeat / SECOND
+        self.beat_at += period * max(1, -(-(self.loop.time() - self.beat_at) // period))
+        self.loop.call_at(self.beat_at, self.beat)
+        if self.interface is not None:
+            self.interface.look()
+        self.mesh.close_silent(self.switch.beat(time.monotonic_ns() // 1000))
+
+
+def run(config: Config) -> None:
+    """Runs a node to its end. Raises ConfigError or SetupError before anything has started."""
+    raise_descriptor_limit(config.max_connections)
+    credentials = load_credentials(config)
+    for warning in credentials.warnings:
+        log.warning("%s", warning)
+    log.info("cloudvpn %s, process %d", __version__, os.getpid())
+
+    async def main() -> None:
+        await Node(config, credentials).run()
+
+    uvloop.run(main())
+
+
+def load_credentials(config: Config) -> Credentials:
+    assert config.key is not None and config.cert is not None   # the configuration was checked
+    password = config.key_pass
+    if config.key_pass_file is not None:
+        password = config.key_pass_file.read_text().rstrip("\r\n")
+    return load(config.key, config.cert, config.ca, config.crl, password)

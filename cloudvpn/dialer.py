@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps dialling one `connect`: resolves the name, tries every address, waits while the link lives, begins again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+
+from cloudvpn.log import escape
+from cloudvpn.mesh import Address, LinkInfo, Mesh, format_address
+from cloudvpn.options import SECOND, Endpoint
+from cloudvpn.tls import handshake_reason
+
+log = logging.getLogger("cloudvpn")
+
+Found = tuple[socket.AddressFamily, Address]
+
+
+class Dialer:
+    """One target. Its failures are logged when they change, so that years of a missing peer fill no log."""
+
+    def __init__(self, mesh: Mesh, target: Endpoint) -> None:
+        self.mesh = mesh
+        self.target = target
+        self.ourselves: set[Address] = set()    # addresses that turned out to be this node
+        self.complaint = ""
+
+    async def run(self) -> None:
+        while True:
+            if self.mesh.is_full():
+                self.complain(f"all max_connections {self.mesh.config.max_connections} are in use")
+            else:
+                await self.try_all()
+            # Less than the pause, never more: nodes that lost the same peer do not come back in one instant.
+            await asyncio.sleep(self.mesh.config.conn_retry / SECOND * random.uniform(0.75, 1.0))
+
+    async def try_all(self) -> None:
+        """Dials the addresses in turn until one becomes a link; returns when that link has ended, or none was made."""
+        for family, address in await self.resolve():
+            if address in self.ourselves:
+                continue
+            info = await self.dial(family, address)
+            if info is None:
+                continue
+            if await info.settled:
+                self.complaint = ""
+                await info.ended
+                return
+            if info.is_ourselves:
+                self.ourselves.add(address)
+                log.warning("%s is this node itself: it is not dialled again", format_address(address))
+
+    async def resolve(self) -> list[Found]:
+        try:
+            found = await self.mesh.loop.getaddrinfo(self.target.host, self.target.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            self.complain(error.strerror or str(error))
+            return []
+        return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+    async def dial(self, family: socket.AddressFamily, address: Address) -> LinkInfo | None:
+        """One attempt: None if the TCP connection or the TLS handshake failed."""
+        mesh = self.mesh
+        try:
+            connection = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            self.complain(error.strerror or str(error))
+            return None
+        connection.setblocking(False)
+        try:
+            await asyncio.wait_for(
+                mesh.loop.sock_connect(connection, address), mesh.config.handshake_timeout / SECOND)
+            info = LinkInfo(connection.getpeername(), mesh.loop.time(), self.target)
+            await mesh.open_link(connection, info)
+        except (OSError, asyncio.TimeoutError) as error:
+            connection.close()
+            mesh.counters["dials_failed"] += 1
+            self.complain(f"{format_address(address)}: {handshake_reason(error)}")
+            return None
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        return info
+
+    def complain(self, reason: str) -> None:
+        complaint = f"no link to {self.target.host} {self.target.port}: {escape(reason)}"
+        log.log(logging.DEBUG if complaint == self.complaint else logging.WARNING, "%s", complaint)
+        self.complaint = complaint

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prints the table of options for people: the text of --help and the tables of the README."""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import groupby
+from typing import Final
+
+from .options import OPTIONS, YES_NO, Option
+
+WIDTH: Final = 80
+INDENT: Final = " " * 6
+
+_SYNOPSIS: Final = """\
+usage: cloudvpn [-OPTION VALUE ...] [FILE ...]    run a node
+       cloudvpn --check [-OPTION VALUE ...] [FILE ...]
+                            only check the options and the files
+       cloudvpn --version   print the version
+       cloudvpn --help      print this text
+       cloudvpn --demo      show a small mesh at work on this machine
+
+A FILE holds the same options without the minus, one a line, # in the first
+column for comments. Later beats earlier, lists grow. - and _ in a name mean
+the same, one minus or two do too; -- ends the options; -iface alone means
+-iface yes. @include PATH reads another file, in a FILE or as -@include PATH.
+Times are microseconds or 50us, 200ms, 5s, 5min; sizes are bytes or 64k, 1M, 2G.
+"""
+
+
+def usage() -> str:
+    """The text of --help, at most 80 columns wide."""
+    parts = [_SYNOPSIS]
+    for group, options in groupby(OPTIONS.values(), lambda option: option.group):
+        parts.append(f"\n{group}\n")
+        for option in options:
+            details = [f"default {default}" if (default := _default(option)) else "", option.range]
+            notes = "; ".join(detail for detail in details if detail)
+            text = f"{option.help}{f' ({notes})' if notes else ''}{_remark(option)}".replace("`", "")
+            parts.append(f"  -{_signature(option)}\n")
+            parts.append(textwrap.fill(text, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT) + "\n")
+    return "".join(parts)
+
+
+def options_table() -> str:
+    """The Markdown tables of the README, one for each group."""
+    parts = []
+    for group, options in groupby(OPTIONS.values(), lambda option: option.group):
+        parts.append(f"### {group}\n\n| option | default | meaning |\n|---|---|---|\n")
+        for option in options:
+            limits = f" ({option.range})" if option.range else ""
+            cells = (_signature(option), _default(option), f"{option.help}{limits}{_remark(option)}")
+            parts.append("| {} | {} | {} |\n".format(*(cell.replace("|", "\\|") for cell in cells)))
+        parts.append("\n")
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _signature(option: Option) -> str:
+    metavar = "[yes|no]" if option.kind is YES_NO else option.kind.metavar
+    aliases = f" (also {', '.join(option.aliases)})" if option.aliases else ""
+    return f"{option.name} {metavar}{' (list)' if option.is_list else ''}{aliases}"
+
+
+def _default(option: Option) -> str:
+    return "" if option.default is None or option.is_list else option.kind.show(option.default)
+
+
+def _remark(option: Option) -> str:
+    if option.pending:
+        return f" (no effect yet: comes with {option.pending})"
+    return f" (accepted, no effect: {option.unused})" if option.unused else ""

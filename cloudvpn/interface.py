@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node's interface over its life: taken into use, followed when it changes, missed when it is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+
+from cloudvpn._fast.switch import Switch
+from cloudvpn._fast.tapport import TapPort
+from cloudvpn.errors import SetupError
+from cloudvpn.options import Config
+from cloudvpn.tap import TapDevice, TapState, exists, format_mac
+
+log = logging.getLogger("cloudvpn")
+
+
+class Interface:
+    """Connects the TAP to the switch. `look()` runs once a heartbeat: the kernel tells us of no change."""
+
+    def __init__(self, config: Config, switch: Switch, loop: asyncio.AbstractEventLoop) -> None:
+        self.config = config
+        self.switch = switch
+        self.port = TapPort(loop, switch, self.lost)
+        self.device: TapDevice | None = None
+        self.state: TapState | None = None
+        self.name = config.iface_dev or "tap%d"
+        self.complaint: str | None = None
+
+    def open(self, name: str | None = None) -> None:
+        """Opens and sets up the TAP and gives it to the switch. Raises SetupError and leaves nothing behind."""
+        device = TapDevice(self.config, name)
+        try:
+            device.set_up()
+            state = device.look()
+            if state is None:
+                raise SetupError(f"interface {device.name} was deleted while it was set up")
+        except BaseException:
+            device.close()
+            raise
+        self.device = device
+        self.use(state)
+        self.port.open(device.fd)
+        log.info("interface %s, MAC %s%s", state.name, format_mac(state.mac), "" if state.is_up else ", down")
+
+    def use(self, state: TapState) -> None:
+        self.state = state
+        self.name = state.name
+        self.switch.set_tap(self.port, state.mac)
+
+    def lost(self, number: int) -> None:
+        """The descriptor is dead: the interface was deleted. Links stay up, its MAC is withdrawn."""
+        log.warning(
+            "interface %s is gone (%s): links stay up; it is used again as soon as an interface of that name is made, "
+            "for example with `ip tuntap add %s mode tap`", self.name, os.strerror(number), self.name,
+        )
+        self.port.close()
+        self.switch.set_tap(None, 0)
+        self.state = None
+        if self.device is not None:
+            self.device.close()
+            self.device = None
+
+    def look(self) -> None:
+        """Follows what has changed since the last heartbeat."""
+        if self.device is None:
+            self.come_back()
+            return
+        state, before = self.device.look(), self.state
+        if state is None:
+            self.lost(errno.EBADFD)
+            return
+        if before is None or state == before:
+            return
+        if state.mac != before.mac:
+            log.info("interface %s: MAC changed from %s to %s",
+                     state.name, format_mac(before.mac), format_mac(state.mac))
+        if state.name != before.name:
+            log.info("interface %s was renamed to %s", before.name, state.name)
+        if state.is_up != before.is_up:
+            log.warning(
+                "interface %s is %s", state.name,
+                "up again" if state.is_up else "down: frames for it are lost until it is up again",
+            )
+        self.use(state)
+
+    def come_back(self) -> None:
+        if not exists(self.name):
+            return
+        try:
+            self.open(self.name)
+            self.complaint = None
+        except SetupError as error:
+            if str(error) != self.complaint:    # once, not once a heartbeat
+                self.complaint = str(error)
+                log.error("interface %s is there again, but: %s", self.name, error)
+
+    def close(self) -> None:
+        """Gives the interface back, after the user's command."""
+        if self.device is None:
+            return
+        self.port.close()
+        self.switch.set_tap(None, 0)
+        try:
+            self.device.run_command("iface_down_command", self.config.iface_down_command)
+        except SetupError as error:
+            log.error("%s", error)
+        self.device.close()
+        self.device = None

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The policy of links: whom to accept, what to dial, when a link counts, how many there may be."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloudvpn._fast.link import Link
+from cloudvpn._fast.port import Port
+from cloudvpn._fast.sendq import SendQueue
+from cloudvpn._fast.switch import Switch
+from cloudvpn.errors import PeerError, SetupError
+from cloudvpn.log import escape
+from cloudvpn.options import SECOND, Config, Endpoint
+from cloudvpn.tls import Credentials, PeerIdentity, handshake_reason
+from cloudvpn.traffic import Traffic, traffic_of
+
+log = logging.getLogger("cloudvpn")
+
+Address = tuple[Any, ...]
+
+# Linux: bytes that may stand unsent in the kernel. Without it a stopped peer takes 4 MB before the transport pauses,
+# where nothing can overtake, be dropped or be counted.
+TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+NOTSENT_BYTES = 16384
+ACCEPT_RETRY_SECONDS = 1.0
+UNPROVEN = "closed by the peer before its first packet: probably refused, see its log"
+
+
+@dataclass(eq=False)
+class LinkInfo:
+    """What the mesh knows of a link beyond its packets."""
+
+    remote: Address
+    opened: float                           # the loop's time, seconds
+    target: Endpoint | None = None          # what was dialled; None: accepted
+    local: Address = ()
+    identity: PeerIdentity | None = None
+    protocol: str = ""                      # TLS version
+    descriptor: int = -1
+    is_ourselves: bool = False
+    deadline: asyncio.TimerHandle | None = None
+    # Resolved once: True when the peer's first valid packet came, False when the link ended before.
+    settled: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    ended: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def describe(self) -> str:
+        name = f"{escape(self.identity.name)} at " if self.identity else ""
+        return name + format_address(self.remote)
+
+
+def format_address(address: Address) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+class Mesh:
+    """All links of this node, open and opening; also their owner in the sense of `_fast.link`."""
+
+    def __init__(self, config: Config, switch: Switch, credentials: Credentials) -> None:
+        self.config = config
+        self.switch = switch
+        self.credentials = credentials
+        self.loop = asyncio.get_running_loop()
+        self.links: set[Link] = set()           # past the TLS handshake and admitted
+        self.opening = 0                        # connections on their way there
+        self.listeners: list[socket.socket] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.counters: Counter[str] = Counter()
+        self.ended_traffic = Traffic()          # of links that are no more
+        self.by_ends: dict[tuple[Address, Address], Link] = {}
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.finish)
+
+    def finish(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("internal error", exc_info=task.exception())
+
+    # Listening.
+
+    async def listen(self) -> None:
+        """Binds every `listen`. Raises SetupError; then nothing stays bound."""
+        try:
+            for endpoint in self.config.listen:
+                await self.bind(endpoint)
+        except BaseException:
+            self.stop_listening()
+            raise
+        for listener in self.listeners:
+            self.spawn(self.accept_from(listener))
+
+    async def bind(self, endpoint: Endpoint) -> None:
+        place = f"listen {endpoint.host} {endpoint.port}"
+        try:
+            found = await self.loop.getaddrinfo(
+                endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except OSError as error:
+            raise SetupError(f"{place}: {error}") from error
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            self.listeners.append(listener)
+            try:
+                listener.setblocking(False)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:   # `listen 0.0.0.0` and `listen ::` must be able to stand side by side
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listener.bind(address)
+                listener.listen(self.config.listen_backlog)
+            except OSError as error:
+                raise SetupError(f"{place}: {error.strerror or error}") from error
+            log.info("listening on %s", format_address(listener.getsockname()))
+
+    def stop_listening(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+        self.listeners.clear()
+
+    async def accept_from(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, remote = await self.loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    log.error("cannot accept links for now: %s", error.strerror)
+                    await asyncio.sleep(ACCEPT_RETRY_SECONDS)
+                continue
+            if self.is_full():
+                self.counters["refused_full"] += 1
+                log.warning("refused %s: all max_connections %d are in use", format_address(remote),
+                            self.config.max_connections)
+                connection.close()
+            else:
+                self.spawn(self.accept(connection, remote))
+
+    def is_full(self) -> bool:
+        return len(self.links) + self.opening >= self.config.max_connections
+
+    async def accept(self, connection: socket.socket, remote: Address) -> None:
+        try:
+            await self.open_link(connection, LinkInfo(remote, self.loop.time()))
+        except (OSError, asyncio.TimeoutError) as error:
+            self.counters["handshakes_failed"] += 1
+            log.warning("refused %s: %s", format_address(remote), handshake_reason(error))
+
+    # A connection becomes a link.
+
+    async def open_link(self, connection: socket.socket, info: LinkInfo) -> Link:
+        """Runs the TLS handshake on a connected socket. Raises OSError (ssl.SSLError too) or TimeoutError."""
+        link = Link(self.switch, self, info, self.config.max_input_queue_size)
+        seconds = self.config.handshake_timeout / SECOND
+        info.deadline = self.loop.call_later(seconds, self.expire, link)
+        limits: dict[str, Any] = {
+            "ssl_handshake_timeout": seconds,
+            # 0 would mean the library's default.
+            "ssl_shutdown_timeout": max(self.config.comm_close_timeout / SECOND, 0.001),
+        }
+        self.opening += 1
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+            if info.target is None:
+                await self.loop.connect_accepted_socket(
+                    lambda: link, connection, ssl=self.credentials.server_context, **limits
+                )
+            else:
+                await self.loop.create_connection(
+                    lambda: link, sock=connection, ssl=self.credentials.client_context, server_hostname="", **limits
+                )
+        except BaseException:
+            info.deadline.cancel()
+            connection.close()
+            raise
+        finally:
+            self.opening -= 1
+        return link
+
+    def link_made(self, link: Link, transport: Any) -> None:
+        """The TLS handshake is done: the peer is judged, then greeted; it still has to prove that it took us too."""
+        info: LinkInfo = link.info
+        # Nothing may gather in the transport either: it pauses as soon as the socket does.
+        transport.set_write_buffer_limits(high=1, low=0)
+        # uvloop sets TCP_NODELAY on its own.
+        connected = transport.get_extra_info("socket")
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self.config.tcp_nodelay)
+        info.descriptor = connected.fileno()
+        info.local = transport.get_extra_info("sockname") or ()
+        connection: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        info.protocol = connection.version() or ""
+        self.links.add(link)
+        try:
+            info.identity = self.credentials.judge(connection)
+            self.notice_ourselves(link)
+        except PeerError as error:
+            self.counters["refused"] += 1
+            log.warning("refused %s: %s", info.describe(), escape(str(error)))
+            link.abort(str(error))
+            return
+        link.start_packets(SendQueue(
+            self.config.max_waiting_proto_packets,
+            self.config.max_waiting_data_packets,
+            self.config.max_waiting_data_bytes,
+        ))
+
+    def notice_ourselves(self, link: Link) -> None:
+        """A dialled link whose two ends are an accepted link's two ends, swapped, is this node dialling itself."""
+        info: LinkInfo = link.info
+        self.by_ends[info.local, info.remote] = link
+        mirror = self.by_ends.get((info.remote, info.local))
+        if mirror is None or mirror is link:
+            return
+        for end in (link, mirror):
+            end.info.is_ourselves = True
+        mirror.abort("it is this node itself")
+        raise PeerError("it is this node itself")
+
+    def link_up(self, link: Link) -> None:
+        info: LinkInfo = link.info
+        self.counters["links_up"] += 1
+        if info.deadline is not None:
+            info.deadline.cancel()
+        if not info.settled.done():
+            info.settled.set_result(True)
+        how = "accepted" if info.target is None else "dialled"
+        log.info("link up: %s, %s, %s", info.describe(), how, info.protocol)
+
+    def link_lost(self, link: Link, error: Exception | None) -> None:
+        info: LinkInfo = link.info
+        if info.deadline is not None:
+            info.deadline.cancel()
+        if link not in self.links:
+            return
+        self.links.discard(link)
+        self.ended_traffic += traffic_of(link)
+        if self.by_ends.get((info.local, info.remote)) is link:
+            del self.by_ends[info.local, info.remote]
+        was_up = info.settled.done() and info.settled.result()
+        if link.reason is not None:
+            reason = link.reason
+        elif error is not None:
+            reason = handshake_reason(error)
+        else:
+            reason = "closed by the peer" if was_up else UNPROVEN
+        if was_up:
+            self.counters["links_lost"] += 1
+            log.info("link down: %s: %s", info.describe(), escape(reason))
+        elif link.reason is None or not (info.is_ourselves or info.identity is None):
+            log.warning("no link to %s: %s", info.describe(), escape(reason))
+        if not info.settled.done():
+            info.settled.set_result(False)
+        if not info.ended.done():
+            info.ended.set_result(reason)
+
+    def expire(self, link: Link) -> None:
+        self.counters["handshakes_expired"] += 1
+        link.abort(f"no valid packet within handshake_timeout {self.config.handshake_timeout / SECOND:g} s")
+
+    def close_silent(self, ports: list[Port]) -> None:
+        for link in ports:
+            assert isinstance(link, Link)
+            link.abort(f"no echo reply for conn_timeout {self.config.conn_timeout / SECOND:g} s")
+
+    # The end.
+
+    async def close(self) -> None:
+        """Says goodbye on every link; what is not closed after comm_close_timeout is cut."""
+        self.stop_listening()
+        for task in list(self.tasks):
+            task.cancel()
+        closing = list(self.links)
+        for link in closing:
+            link.close("this node is shutting down")
+        endings = [link.info.ended for link in closing]
+        if endings:
+            _, waiting = await asyncio.wait(endings, timeout=max(self.config.comm_close_timeout / SECOND, 0.001))
+            for link in closing:
+                if link.info.ended in waiting:
+                    link.abort("not closed by the peer within comm_close_timeout")
+            if waiting:
+                await asyncio.wait(waiting, timeout=1.0)
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=1.0)
+
+

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The local interface: opens the TAP with python-pytun, sets it up, and looks after it while the daemon runs."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+import struct
+import subprocess
+from dataclasses import dataclass
+
+import pytun
+from pyroute2 import IPRoute
+
+from cloudvpn.errors import SetupError
+from cloudvpn.options import Config
+
+log = logging.getLogger("cloudvpn")
+
+# linux/if_tun.h, linux/sockios.h: the TAP's own descriptor answers both, so a renamed interface is still found.
+TUNGETIFF = 0x800454D2
+SIOCGIFHWADDR = 0x8927
+SIOCGIFFLAGS = 0x8913
+IFF_UP = 1
+IFREQ_BYTES = 40
+COMMAND_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class TapState:
+    """What a look at the interface found."""
+
+    name: str
+    mac: int
+    is_up: bool
+
+
+def format_mac(mac: int) -> str:
+    return ":".join(f"{byte:02x}" for byte in mac.to_bytes(6, "big"))
+
+
+class TapDevice:
+    """An open TAP. Closing it removes the interface, unless it is persistent."""
+
+    def __init__(self, config: Config, name: str | None = None) -> None:
+        """Opens the interface that the configuration names, or `name`. Raises SetupError."""
+        self.config = config
+        wanted = name or config.iface_dev or ""
+        try:
+            self.device = pytun.TunTapDevice(
+                name=wanted, flags=pytun.IFF_TAP | pytun.IFF_NO_PI, dev=str(config.tunctl)
+            )
+        except (OSError, pytun.Error) as error:
+            raise SetupError(opening_failed(wanted, str(config.tunctl), error)) from error
+        self.fd: int = self.device.fileno()
+        os.set_blocking(self.fd, False)
+        os.set_inheritable(self.fd, False)
+        self.name: str = self.device.name
+
+    def set_up(self) -> None:
+        """MAC, MTU, addresses, up, then the user's command. Raises SetupError."""
+        config = self.config
+        try:
+            if config.mac is not None:
+                self.device.hwaddr = config.mac
+            if config.iface_mtu is not None:
+                self.device.mtu = config.iface_mtu
+            self.add_addresses()
+            self.device.up()
+        except (OSError, pytun.Error) as error:
+            raise SetupError(f"setting up interface {self.name}: {error}") from error
+        self.run_command("iface_up_command", config.iface_up_command)
+        if config.iface_persist:
+            self.device.persist(True)
+
+    def add_addresses(self) -> None:
+        if not self.config.iface_address:
+            return
+        index = socket.if_nametoindex(self.name)
+        with IPRoute() as netlink:
+            for address in self.config.iface_address:
+                try:
+                    netlink.addr(
+                        "replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen
+                    )
+                except Exception as error:  # pyroute2 has its own family of errors, not all are OSError
+                    raise SetupError(f"iface_address {address} on {self.name}: {error}") from error
+
+    def run_command(self, option: str, command: str | None) -> None:
+        """Runs a command of the user's. Raises SetupError if it fails or takes over a minute."""
+        if command is None:
+            return
+        state = self.look()
+        environment = dict(os.environ, IFACE=self.name, MAC=format_mac(state.mac) if state else "")
+        try:
+            subprocess.run(
+                command, shell=True, check=True, env=environment, stdin=subprocess.DEVNULL, timeout=COMMAND_SECONDS
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise SetupError(f"{option}: {error}") from error
+
+    def look(self) -> TapState | None:
+        """The interface as it is now, or None if it was deleted."""
+        try:
+            request = fcntl.ioctl(self.fd, TUNGETIFF, bytes(IFREQ_BYTES))
+            hardware = fcntl.ioctl(self.fd, SIOCGIFHWADDR, bytes(IFREQ_BYTES))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+                flags = fcntl.ioctl(any_socket, SIOCGIFFLAGS, request[:16] + bytes(IFREQ_BYTES - 16))
+        except OSError:
+            return None
+        self.name = os.fsdecode(request[:16].rstrip(b"\0"))
+        return TapState(
+            name=self.name,
+            mac=int.from_bytes(hardware[18:24], "big"),
+            is_up=bool(struct.unpack_from("=H", flags, 16)[0] & IFF_UP),
+        )
+
+    def close(self) -> None:
+        self.device.close()
+
+
+def opening_failed(name: str, control: str, error: Exception) -> str:
+    """What the kernel's answer means and what to do about it."""
+    number = getattr(error, "errno", None) or next((part for part in error.args if isinstance(part, int)), None)
+    what = f"opening TAP {name or '(any name)'} through {control}"
+    if number in (errno.EPERM, errno.EACCES):
+        return f"{what}: no permission: start as root or with CAP_NET_ADMIN"
+    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return f"{what}: the device is missing: load the kernel module with `modprobe tun`"
+    if number == errno.EBUSY:
+        return f"{what}: another program uses this interface"
+    if number == errno.EINVAL:
+        return f"{what}: an interface of that name exists and is no TAP, or the name is not valid"
+    return f"{what}: {error}"
+
+
+def exists(name: str) -> bool:
+    """Whether an interface of this name exists."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
