@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytun
@@ -68,7 +69,10 @@ class TapDevice:
                 self.device.hwaddr = config.mac
             if config.iface_mtu is not None:
                 self.device.mtu = config.iface_mtu
-            self.add_addresses()
+            if config.iface_address:
+                # pyroute2 runs an event loop of its own, which cannot be where another one runs already.
+                with ThreadPoolExecutor(1) as thread:
+                    thread.submit(self.add_addresses).result()
             self.device.up()
         except (OSError, pytun.Error) as error:
             raise SetupError(f"setting up interface {self.name}: {error}") from error
@@ -77,8 +81,6 @@ class TapDevice:
             self.device.persist(True)
 
     def add_addresses(self) -> None:
-        if not self.config.iface_address:
-            return
         index = socket.if_nametoindex(self.name)
         with IPRoute() as netlink:
             for address in self.config.iface_address:

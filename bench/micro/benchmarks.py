@@ -19,7 +19,7 @@ build()
 from bench.micro import calibration  # noqa: E402
 from bench.micro.cases import CASES  # noqa: E402
 
-ROUNDS = 100
+ROUNDS = 300
 # This case does its work twice: shows that a comparison notices.
 SLOW = os.environ.get("BENCH_SLOW")
 
@@ -41,7 +41,8 @@ def test_case(name: str, benchmark: BenchmarkFixture) -> None:
             loop.prepare()
         return loop.run()
 
-    done = benchmark.pedantic(run, setup=prepare, rounds=ROUNDS, warmup_rounds=2)
+    done = benchmark.pedantic(run, setup=prepare, rounds=ROUNDS, warmup_rounds=2)  # type: ignore[no-untyped-call]
     assert done == loop.ops, "operations without effect were measured"
+    assert benchmark.stats is not None
     benchmark.extra_info["ns"] = min(benchmark.stats.stats.data) * 1e9 / loop.ops
     benchmark.extra_info["calibration_ns"] = min(calibrations) / calibration.ops

@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Distribution, Extension
-from setuptools.command.build_ext import build_ext
+from setuptools import Distribution, Extension  # type: ignore[import-untyped]
+from setuptools.command.build_ext import build_ext  # type: ignore[import-untyped]
 
 import bench.micro
 import cloudvpn
@@ -28,6 +28,7 @@ DIRECTIVES = {
 
 def build() -> None:
     """Makes `bench.micro.loops` and `bench.micro.calibration` importable."""
+    refuse_stale(Path(cloudvpn.__file__).parent / "_fast")
     extensions = [
         Extension(
             f"bench.micro.{source.stem}",
@@ -37,7 +38,7 @@ def build() -> None:
         )
         for source in sorted(HERE.glob("*.pyx"))
     ]
-    modules = cythonize(
+    modules = cythonize(  # type: ignore[no-untyped-call]
         extensions,
         build_dir=str(BUILD),
         compiler_directives=DIRECTIVES,
@@ -51,3 +52,14 @@ def build() -> None:
     command.ensure_finalized()
     command.run()
     bench.micro.__path__.append(str(BUILD / "lib/bench/micro"))
+
+
+def refuse_stale(folder: Path) -> None:
+    """Extensions older than their sources: not what shall be measured, and their tables of methods may not match."""
+    stale = []
+    for source in folder.glob("*.pyx"):
+        changed = max(source.stat().st_mtime, source.with_suffix(".pxd").stat().st_mtime)
+        if max((module.stat().st_mtime for module in folder.glob(f"{source.stem}.*.so")), default=0) < changed:
+            stale.append(source.stem)
+    if stale:
+        raise RuntimeError(f"build the package first; missing or older than its sources: {', '.join(sorted(stale))}")

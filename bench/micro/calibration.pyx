@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cdef enum:
-    OPS = 20_000
+    OPS = 5_000
     MIXES = 24
     SOURCE_PLACES = 170
     TARGET_PLACES = 43
@@ -25,10 +25,10 @@ ops = OPS
 def run(size_t copied=1500):
     """`ops` operations. The size is an argument because the compiler would expand a copy of constant size."""
     cdef uint64_t word = 1
-    cdef int op, mix
+    cdef int op, _
     cdef uint8_t* to
     for op in range(OPS):
-        for mix in range(MIXES):
+        for _ in range(MIXES):
             word = (word ^ (word >> 29)) * <uint64_t>0xBF58476D1CE4E5B9
         to = &target[op % TARGET_PLACES * PLACE_BYTES]
         memcpy(to, &source[op % SOURCE_PLACES * PLACE_BYTES], copied)

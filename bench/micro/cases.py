@@ -20,7 +20,8 @@ from cloudvpn._fast.wire import bare_packet, frame_packet, route_packet
 from . import calibration
 from .loops import Drain, LinkStep, Lookup, Loop, NewIds, Parse, Queue, RouteUpdate, SeenIds, TapStep
 
-ROUTES = 10_000
+ROUTES = 10_000         # in the table
+UPDATES = 2_000         # in one set or diff
 IDS = 65_536            # remembered, as by default
 INPUT_BYTES = 262_144   # what a link reads at most at once
 TAP_FRAMES = 64         # what the TAP gives at most at once
@@ -47,7 +48,7 @@ def entries(macs: list[int], pings: list[int]) -> bytes:
 
 def filled_table() -> RouteTable:
     """Port 2 offers all 10,000 at 150 ms; the other links are measured and offer nothing."""
-    table = RouteTable(16, 65_535, RandomSource(1))
+    table = RouteTable(16, 2 * ROUTES, RandomSource(1))
     for port in range(1, 17):
         table.open_port(port)
         table.measure_port(port, 1000)
@@ -57,13 +58,13 @@ def filled_table() -> RouteTable:
 
 
 def lookup(macs: list[int], known: bool) -> Loop:
-    return Lookup(filled_table(), array("Q", random.Random(3).sample(macs, ROUTES)), known, 20)
+    return Lookup(filled_table(), array("Q", random.Random(3).sample(macs, ROUTES)), known, 10)
 
 
 def changes(whole: bool) -> Loop:
-    """Port 1 offers the same MACs; half of them become better than those of port 2, half become worse."""
+    """Port 1 offers some of the same MACs; half of them become better than those of port 2, half become worse."""
     draw = random.Random(4)
-    macs = draw.sample(MACS, ROUTES)
+    macs = draw.sample(MACS, UPDATES)
     low = [draw.randrange(10_000, 100_000) for _ in macs]
     high = [draw.randrange(200_000, 300_000) for _ in macs]
     pairs = [(a, b) if draw.getrandbits(1) else (b, a) for a, b in zip(low, high, strict=True)]
@@ -72,11 +73,11 @@ def changes(whole: bool) -> Loop:
 
 
 def comings(new: bool) -> Loop:
-    """10,000 more that only port 1 offers appear, or disappear."""
+    """MACs that only port 1 offers appear, or disappear."""
     draw = random.Random(5)
-    macs = draw.sample(OTHER_MACS, ROUTES)
+    macs = draw.sample(OTHER_MACS, UPDATES)
     there = entries(macs, [draw.randrange(10_000, 300_000) for _ in macs])
-    gone = entries(draw.sample(macs, ROUTES), [0] * ROUTES)
+    gone = entries(draw.sample(macs, UPDATES), [0] * UPDATES)
     return RouteUpdate(filled_table(), 1, gone, there) if new else RouteUpdate(filled_table(), 1, there, gone)
 
 
@@ -86,7 +87,7 @@ def frame(mac: int, size: int) -> bytes:
 
 def parse(size: int) -> Loop:
     count = INPUT_BYTES // (size + 4)
-    return Parse(frame_packet(frame(MACS[0], size)) * count, count, 40_000 // count)
+    return Parse(frame_packet(frame(MACS[0], size)) * count, count, 160_000 // count)
 
 
 def switch_with(links: int) -> tuple[Switch, list[Drain]]:
@@ -105,18 +106,18 @@ def step_from_link(size: int) -> Loop:
     switch, drains = switch_with(2)
     count = INPUT_BYTES // (size + 4)
     stream = b"".join(frame_packet(frame(mac, size)) for mac in random.Random(6).sample(MACS, count))
-    return LinkStep(switch, stream, drains[1:], count, 40_000 // count, drains[0])
+    return LinkStep(switch, stream, drains[1:], count, 8_192 // count, drains[0])
 
 
 def step_from_tap() -> Loop:
     switch, drains = switch_with(2)
     stream = b"".join(frame(mac, 1500) for mac in random.Random(7).sample(MACS, TAP_FRAMES))
-    return TapStep(switch, stream, drains[1:], TAP_FRAMES, 300)
+    return TapStep(switch, stream, drains[1:], TAP_FRAMES, 120)
 
 
 def flood_from_tap() -> Loop:
     switch, drains = switch_with(10)
-    return TapStep(switch, frame(BROADCAST_MAC, 1500) * TAP_FRAMES, drains, TAP_FRAMES, 50)
+    return TapStep(switch, frame(BROADCAST_MAC, 1500) * TAP_FRAMES, drains, TAP_FRAMES, 15)
 
 
 class Calibration:
@@ -142,8 +143,8 @@ CASES: dict[str, Callable[[], Loop | Calibration]] = {
     "route-new": lambda: comings(True),
     "route-deleted": lambda: comings(False),
     "route-set": lambda: changes(True),
-    "id-new": lambda: NewIds(IdCache(IDS, RandomSource(4)), 40_000),
-    "id-seen": lambda: SeenIds(IdCache(IDS, RandomSource(5)), 40_000),
+    "id-new": lambda: NewIds(IdCache(IDS, RandomSource(4)), 10_000),
+    "id-seen": lambda: SeenIds(IdCache(IDS, RandomSource(5)), 20_000),
     "queue-1500": lambda: Queue(SendQueue(), frame_packet(frame(MACS[0], 1500)), 20_000),
     "step-link-1500": lambda: step_from_link(1500),
     "step-link-64": lambda: step_from_link(64),

@@ -91,7 +91,8 @@ cdef class RouteTable:
     # Whether the port refused routes and has room again; asking clears it.
     cdef bint take_overflow(self, uint32_t port) noexcept
 
-    # Entries for the neighbours, written to `out` (room for 65,535), and their number. A diff is told only once.
+    # Entries for the neighbours, written to `out` (room for 65,535), and their number. A diff is what has changed since
+    # the last one; a set is the sum of all diffs, so that whoever gets it understands the next diff.
     cdef uint32_t write_diff(self, uint8_t* out) noexcept
     cdef uint32_t write_set(self, uint8_t* out) noexcept
 
@@ -100,6 +101,7 @@ cdef class RouteTable:
     cdef void forget_destination(self, uint32_t at) noexcept
     cdef uint32_t find_offer(self, uint32_t destination, uint32_t port) noexcept nogil
     cdef bint put(self, uint32_t port, const Route* route) noexcept
+    cdef void renew(self, uint32_t at, const Route* route) noexcept
     cdef uint32_t make_offer(self, uint32_t destination, uint32_t port, const Route* route, uint32_t draw) noexcept
     cdef void drop_offer(self, uint32_t at) noexcept
     cdef bint is_welcome(self, uint32_t destination, const Route* route) noexcept

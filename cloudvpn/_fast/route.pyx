@@ -100,6 +100,7 @@ cdef class RouteTable:
                 offer = self.find_offer(offer, port)
                 if offer != NONE:
                     self.offers[offer].stamp = self.stamp
+                    self.renew(offer, &route)   # before the new come: they are measured against what holds now
         # First out with the old, so that the new find room. Backwards: dropping fills the gap from the end.
         place = table.count
         while place > 0:
@@ -133,10 +134,7 @@ cdef class RouteTable:
                 self.drop_offer(at)
             return False
         if at != NONE:
-            self.offers[at].ping = route.ping
-            self.offers[at].dist = route.dist
-            self.heap_settle(table, self.offers[at].place)
-            self.offer_changed(at)
+            self.renew(at, route)
             return True
         draw = self.random.next32()
         if port != LOCAL_PORT and table.count >= self.max_port_routes:
@@ -154,6 +152,12 @@ cdef class RouteTable:
             table.overflowed = True
             return False
         return True
+
+    cdef void renew(self, uint32_t at, const Route* route) noexcept:
+        self.offers[at].ping = route.ping
+        self.offers[at].dist = route.dist
+        self.heap_settle(&self.tables[self.offers[at].port], self.offers[at].place)
+        self.offer_changed(at)
 
     cdef bint is_welcome(self, uint32_t destination, const Route* route) noexcept:
         """Whether a peer may offer this: not the own MAC, no group, not too far."""
@@ -184,8 +188,8 @@ cdef class RouteTable:
 
     cdef bint take_overflow(self, uint32_t port) noexcept:
         cdef Table* table = &self.tables[port]
-        if not table.overflowed or table.count >= self.max_port_routes or self.free_offer == NONE and (
-                self.offers_touched == self.max_offers):
+        if not table.overflowed or table.count >= self.max_port_routes or (
+                self.offer_count == self.max_offers or self.destination_count == ROUTES_MAX):
             return False
         table.overflowed = False
         return True
@@ -234,8 +238,6 @@ cdef class RouteTable:
         while link[0] != at + 1:
             link = &self.destinations[link[0] - 1].next
         link[0] = destination.next
-        destination.port = NO_PORT
-        destination.best = NONE
         destination.next = self.free_destination
         self.free_destination = at
         self.destination_count -= 1
@@ -336,13 +338,14 @@ cdef class RouteTable:
 
     cdef void offer_changed(self, uint32_t at) noexcept:
         cdef uint32_t destination = self.offers[at].destination, best = self.destinations[destination].best
+        cdef uint32_t cost = self.cost(&self.offers[at]), ping = self.destinations[destination].ping
         if best == at:
-            # Better than it was, it stays the best: no need to look at the others.
-            if self.cost(&self.offers[at]) <= self.destinations[destination].ping:
+            # No worse than it was, it stays the best: no need to look at the others.
+            if cost < ping or cost == ping and self.offers[at].dist < self.destinations[destination].dist:
                 self.take(destination, at)
             else:
                 self.select(destination)
-        elif self.cost(&self.offers[at]) != PING_INFINITE and (best == NONE or self.is_better(at, best)):
+        elif cost != PING_INFINITE and (best == NONE or self.is_better(at, best)):
             self.take(destination, at)
 
     cdef void select(self, uint32_t destination) noexcept:
@@ -399,12 +402,14 @@ cdef class RouteTable:
 
     cdef uint32_t write_set(self, uint8_t* out) noexcept:
         cdef uint32_t at, written = 0
+        cdef Destination* destination
         cdef Route route
         for at in range(self.destinations_touched):
-            if self.destinations[at].best != NONE:
-                route.mac = self.destinations[at].mac
-                route.dist = self.destinations[at].dist
-                route.ping = self.destinations[at].ping
+            destination = &self.destinations[at]
+            if destination.told_ping != 0:
+                route.mac = destination.mac
+                route.dist = destination.told_dist
+                route.ping = destination.told_ping
                 store_route(out + written * ROUTE_BYTES, &route)
                 written += 1
         return written

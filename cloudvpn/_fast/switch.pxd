@@ -78,5 +78,5 @@ cdef class Switch:
     cdef bint send_bare(self, Port port, PacketType kind, uint8_t special) noexcept
     cdef void send_routes(self, Port port, PacketType kind, uint32_t count) noexcept
     cdef void ask_echo(self, Port port, int64_t now) noexcept
-    cdef void tell_routes(self, int64_t now) noexcept
+    cdef void tell_routes(self) noexcept
     cdef void watch_tap(self) noexcept

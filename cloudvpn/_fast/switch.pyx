@@ -139,13 +139,15 @@ cdef class Switch:
                 self.tap.set_wanted(wanted)
 
     def set_tap(self, Tap tap, uint64_t mac):
-        """The local interface and its MAC; `None, 0` takes it away. The neighbours hear of it at the next beat."""
+        """The local interface and its MAC; `None, 0` takes it away. The neighbours hear of it at once."""
         if mac != self.own_mac:
             if self.own_mac:
                 self.routes.remove_local(self.own_mac)
             if mac:
                 self.routes.add_local(mac)
             self.own_mac = mac
+            self.tell_routes()
+            self.flush_touched()
         self.tap = tap
         if tap is not None:
             tap.set_wanted(self.tap_wanted)
@@ -157,7 +159,7 @@ cdef class Switch:
         cdef size_t at = 0
         cdef Packet packet
         cdef Verdict verdict
-        while port.index:       # a flush on the way may have closed it
+        while port.index:
             verdict = parse(data + at, size - at, &packet)
             if verdict == PACKET_PARTIAL:
                 break
@@ -167,7 +169,8 @@ cdef class Switch:
             port.packets_in += 1
             if not port.up:
                 self.bring_up(port)
-            self.handle(port, &packet, now)
+            if port.index:      # nobody has closed it meanwhile
+                self.handle(port, &packet, now)
         return at
 
     # HOT PATH
@@ -382,12 +385,13 @@ cdef class Switch:
             if self.routes.tables[port.index].overflowed and now - port.asked_set >= SET_REQUEST_INTERVAL and (
                     self.routes.take_overflow(port.index)):
                 port.asked_set = now
-                self.send_bare(port, ROUTE_REQUEST, 0)
-        self.tell_routes(now)
+                # Without a place in the lane the wish stays, for later.
+                self.routes.tables[port.index].overflowed = not self.send_bare(port, ROUTE_REQUEST, 0)
+        self.tell_routes()
         self.flush_touched()
         return silent
 
-    cdef void tell_routes(self, int64_t now) noexcept:
+    cdef void tell_routes(self) noexcept:
         cdef uint32_t at, count = self.routes.write_diff(self.scratch), wanting = 0
         cdef Port port
         for at in range(self.attached_count):

@@ -121,9 +121,7 @@ def tls_context(
     return context
 
 
-def dial(
-    address: tuple[str, int], context: ssl.SSLContext, deadline: float = 5.0, answer_echo: bool = True
-) -> V1Peer:
+def dial(address: tuple[str, int], context: ssl.SSLContext, deadline: float = 5.0, answer_echo: bool = True) -> V1Peer:
     """A peer that has dialled `address` and finished its handshake."""
     peer = V1Peer(socket.create_connection(address, timeout=deadline), context, False, answer_echo)
     peer.wait_ready(deadline)
@@ -135,9 +133,7 @@ def listen(address: tuple[str, int]) -> socket.socket:
     return socket.create_server(address, family=socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
 
 
-def accept(
-    listener: socket.socket, context: ssl.SSLContext, deadline: float = 5.0, answer_echo: bool = True
-) -> V1Peer:
+def accept(listener: socket.socket, context: ssl.SSLContext, deadline: float = 5.0, answer_echo: bool = True) -> V1Peer:
     """A peer that was dialled through `listener` and finished its handshake."""
     listener.settimeout(deadline)
     peer = V1Peer(listener.accept()[0], context, True, answer_echo)
@@ -151,7 +147,7 @@ class V1Peer:
     received  all packets so far, in order; `headers` are their (type, special, size)
     unread    those of them that no `expect` has taken yet
     routes    what the other side has announced by now
-    ended     None, or how the link ended: close_notify, eof (FIN without close_notify), reset, tls: REASON, unknown type
+    ended     None, or how the link ended: close_notify, eof (a FIN without it), reset, tls: REASON, unknown type N
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, server: bool, answer_echo: bool = True) -> None:

@@ -186,4 +186,4 @@ class NaiveSendQueue:
             return popped is None and not self.data
         written, frames = popped
         oldest, self.data = self.data[:frames], self.data[frames:]
-        return written == b"".join(oldest) and (frames == 1 or frames > 1 and len(written) <= WRITE_BYTES)
+        return written == b"".join(oldest) and (frames == 1 or (frames > 1 and len(written) <= WRITE_BYTES))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Raw Ethernet frames on one interface, as a class and as a command that prints JSON.
 
-    frames.py send IFACE HEX...                      {"sent": 2}
-    frames.py sniff IFACE [--count 1] [--seconds 5]  {"ready": true}, then {"frames": ["02aa..."]}
+frames.py send IFACE HEX...                      {"sent": 2}
+frames.py sniff IFACE [--count 1] [--seconds 5]  {"ready": true}, then {"frames": ["02aa..."]}
 """
 
 from __future__ import annotations

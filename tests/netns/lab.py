@@ -2,7 +2,7 @@
 """A laboratory of network namespaces in which tests run real daemons, joined by wires that can be cut.
 
     with Lab() as lab:
-        wire = lab.wire("a", "b")                  # makes the hosts; interface w1, 198.18.1.1 and .2, fd00:0:0:1::1 and ::2
+        wire = lab.wire("a", "b")  # makes the hosts too; w1 has 198.18.1.1 and .2, fd00:0:0:1::1 and ::2
         node = lab.node("a", "listen 198.18.1.1 4000", "iface yes", "iface_dev tap0")
         lab.until(lambda: lab.host("a").has("tap0"), 5, "tap0")
 
@@ -97,7 +97,7 @@ def _write_private(path: Path, data: bytes) -> Path:
 
 
 def _sign(subject: str, public: Any, issuer: str, signer: ec.EllipticCurvePrivateKey, is_ca: bool) -> bytes:
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.now(datetime.timezone.utc)
     usage = dict.fromkeys(
         ["content_commitment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"], False
     )
@@ -456,11 +456,9 @@ class Lab:
         name = name or host
         config = self.directory / f"{name}.conf"
         keys = identity(name, kind)
-        common = [f"cert {keys.cert}", f"key {keys.key}", f"ca {keys.ca}"] + [
-            f"status-file {config.with_suffix('.status')}",
-            "status-interval 200000",
-            "status-verbose yes",
-        ]
+        status = config.with_suffix(".status")
+        common = [f"cert {keys.cert}", f"key {keys.key}", f"ca {keys.ca}", f"status-file {status}"]
+        common += ["status-interval 200000", "status-verbose yes"]
         _write_private(config, "".join(f"{line}\n" for line in [*common, *lines]).encode())
         node = Node(name, self.host(host), command, config)
         self._cleanup.callback(node.kill)

@@ -154,9 +154,7 @@ def test_each_end_of_a_link_is_told_from_the_others(
 
 
 @pytest.mark.parametrize("half", [V1Peer.close_notify, V1Peer.half_close], ids=["close_notify", "half_close"])
-def test_after_half_a_close_the_peer_still_hears(
-    pair: tuple[V1Peer, V1Peer], half: Callable[[V1Peer], None]
-) -> None:
+def test_after_half_a_close_the_peer_still_hears(pair: tuple[V1Peer, V1Peer], half: Callable[[V1Peer], None]) -> None:
     near, far = pair
     half(near)
     far.send_frame(FRAME_60)
@@ -165,7 +163,8 @@ def test_after_half_a_close_the_peer_still_hears(
 
 def test_a_certificate_of_another_authority_ends_the_handshake() -> None:
     near, far = join(
-        tls_context(True, *identity("here")), tls_context(False, *identity("stranger", ca="other")._replace(ca=identity("here").ca))
+        tls_context(True, *identity("here")),
+        tls_context(False, *identity("stranger", ca="other")._replace(ca=identity("here").ca)),
     )
     with near, far:
         assert far.wait_end() == "tls: CERTIFICATE_VERIFY_FAILED"

@@ -47,7 +47,9 @@ def build(packet: tuple[Any, ...]) -> bytes:
     kind, *fields = packet
     if kind <= 2:
         return route_packet(kind, *fields)
-    return {3: frame_packet, 4: broadcast_packet}.get(kind, lambda special: bare_packet(kind, special))(*fields)
+    if kind >= 5:
+        return bare_packet(kind, *fields)
+    return frame_packet(*fields) if kind == 3 else broadcast_packet(*fields)
 
 
 def places(total: int, seed: int) -> list[int]:
