@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The ids of the broadcasts that passed: a fixed number, the oldest forgotten first, never by time."""
 
+cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 
 from cloudvpn._fast.hash cimport HashKey
 from cloudvpn._fast.random cimport RandomSource
 
+@cython.final
 cdef class IdCache:
     cdef readonly uint32_t capacity     # ids remembered, 1..2^24
     cdef uint64_t added                 # ids ever taken in

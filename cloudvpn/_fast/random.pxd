@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Random numbers, handed to whoever needs them: the system's, or a seeded sequence for tests and simulations."""
 
+cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
     BLOCK_WORDS = 32            # 256 B, the most that getentropy() gives at once
 
+@cython.final
 cdef class RandomSource:
     cdef uint64_t block[BLOCK_WORDS]
     cdef uint32_t used          # words of the block

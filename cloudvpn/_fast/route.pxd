@@ -9,6 +9,7 @@ Full tables: a port that offers more than `max_port_routes` keeps its nearest; a
 is no place at all is refused. Both are counted and mark the port, which asks for a full set when there is room again.
 """
 
+cimport cython
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from cloudvpn._fast.hash cimport HashKey
@@ -48,6 +49,7 @@ cdef struct Table:
     bint attached
     bint overflowed             # something was refused since the last full set was asked for
 
+@cython.final
 cdef class RouteTable:
     cdef readonly uint32_t max_ports, max_port_routes, max_offers
     cdef readonly uint16_t max_dist         # an announced distance of this and over is not used

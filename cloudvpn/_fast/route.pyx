@@ -154,6 +154,8 @@ cdef class RouteTable:
         return True
 
     cdef void renew(self, uint32_t at, const Route* route) noexcept:
+        if self.offers[at].ping == route.ping and self.offers[at].dist == route.dist:
+            return
         self.offers[at].ping = route.ping
         self.offers[at].dist = route.dist
         self.heap_settle(&self.tables[self.offers[at].port], self.offers[at].place)

@@ -139,13 +139,15 @@ def test_the_routes_of_a_killed_node_go_and_the_others_stay(lab: Lab) -> None:
 
 def test_two_links_between_the_same_nodes_stand_side_by_side(lab: Lab) -> None:
     first, second = lab.wire("a", "b"), lab.wire("a", "b")
-    lab.node("b", f"listen 0.0.0.0 {PORT}", *with_tap(2))
+    soon = ["conn_keepalive 200ms", "conn_timeout 1s"]
+    b = lab.node("b", f"listen 0.0.0.0 {PORT}", *soon, *with_tap(2))
     a = lab.node("a", f"connect {first.address('b')} {PORT}", f"connect {second.address('b')} {PORT}",
-                 "conn_keepalive 200ms", "conn_timeout 1s", *with_tap(1))
+                 *soon, *with_tap(1))
     wait_for_ping(lab, "a", "10.9.0.2")
     lab.until(lambda: len(links_up(a)) == 2, 10, "both links")
     first.cut()
-    a.wait_log("link down: .*no echo reply")
+    for node in (a, b):
+        node.wait_log("link down: .*no echo reply")
     assert lab.host("a").ping("10.9.0.2", 20, 0.01).received == 20
     second.cut()
     lab.until(lambda: not lab.host("a").ping("10.9.0.2", 1).received, 10, "nothing left to carry it")

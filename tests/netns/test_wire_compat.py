@@ -402,11 +402,10 @@ def test_routes_go_on_with_a_hop_and_the_links_ping_added(mesh: Mesh) -> None:
     assert 1 <= min(link_pings) <= most
 
 
-def test_a_new_peer_is_told_all_routes_in_its_first_set(mesh: Mesh) -> None:
-    a = mesh.active("A", X, Y)
-    mesh.until_tap_reaches(a, "frame", X)
-    b = mesh.link("B")
-    entries = {mac: dist for mac, dist, _ in b.expect("route_set")[1]}
+def test_a_new_peer_is_told_in_its_first_set_what_the_others_have_been_told(mesh: Mesh) -> None:
+    _, b = mesh.active("A", X, Y), mesh.active("B")
+    b.wait(lambda: b.routes.keys() >= {X, Y}, what="the routes")
+    entries = {mac: dist for mac, dist, _ in mesh.link("C").expect("route_set")[1]}
     assert entries.items() >= {mesh.mac: 0, X: 1, Y: 1}.items()
 
 

@@ -608,6 +608,13 @@ def test_an_own_certificate_that_peers_would_refuse_is_told(folders: Iterator[Pa
     assert "peers would refuse it" in revoked.problems() and "it was revoked on" in revoked.problems()
 
 
+def test_a_node_cannot_sign_another_node(ours: Credentials, folders: Iterator[Path]) -> None:
+    forged = Files(next(folders), issue(Issuer(*NODE), "forged"), [NODE[1]])
+    for dials in (True, False):
+        assert failure(ours, forged, dials=dials).startswith("its certificate is not good: invalid CA certificate")
+    assert 'its CA "node"' in forged.problems() and "it is not a CA" in forged.problems()
+
+
 def test_a_node_is_no_ca(folders: Iterator[Path]) -> None:
     problem = Files(next(folders), cas=[CA.cert, NODE[1]]).problems()
     assert problem.startswith("ca: cannot use ") and '"node"' in problem and "is not a CA" in problem
