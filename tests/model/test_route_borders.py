@@ -72,6 +72,16 @@ def test_of_the_equally_far_chance_decides_who_goes() -> None:
     assert set(kept) == {1, 2, 3, 4} and all(97 < count < 203 for count in kept.values())
 
 
+def test_of_the_equally_far_chance_decides_who_makes_room_for_a_nearer_one() -> None:
+    gone: Counter[int] = Counter()
+    for seed in range(600):
+        routes = table(routes=4, seed=seed)
+        routes.apply(1, entries([(MAC + number, 0, 9) for number in range(4)]), True)
+        routes.apply(1, entries([(MAC + 4, 0, 8)]), False)
+        gone.update(set(range(5)) - macs(routes))
+    assert set(gone) == {0, 1, 2, 3} and all(97 < count < 203 for count in gone.values())
+
+
 @pytest.mark.parametrize(("dist", "is_used"), [(62, True), (63, True), (64, False), (65, False), (65535, False)])
 def test_a_route_at_the_greatest_distance_is_not_used_and_removes_what_was_nearer(dist: int, is_used: bool) -> None:
     for whole in (True, False):

@@ -138,7 +138,7 @@ def test_leaves_nothing_when_it_is_interrupted(
 def test_shows_the_log_of_a_daemon_that_dies_and_ends(start: Callable[..., Popen], scratch: Path) -> None:
     process = start()
     relay = int(read_until(process, r" r  cloudvpn .* process \d+").split()[-1])
-    read_until(process, " link up: ")
+    read_until(process, " r  link up: ")
     os.kill(relay, signal.SIGKILL)
     _, complaints = process.communicate(timeout=WHOLE)
     assert process.returncode == 1
