@@ -36,7 +36,8 @@ build: $(VENV)/built
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip "setuptools>=77" "Cython>=3.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev]"
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		--editable ".[dev]"
 	touch $@
 
 # An editable install: Python finds the sources here, only the extensions are made anew.

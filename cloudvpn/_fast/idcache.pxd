@@ -7,6 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from cloudvpn._fast.hash cimport HashKey
 from cloudvpn._fast.random cimport RandomSource
 
+
 @cython.final
 cdef class IdCache:
     cdef readonly uint32_t capacity     # ids remembered, 1..2^24

@@ -7,6 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t
 cdef enum:
     BLOCK_WORDS = 32            # 256 B, the most that getentropy() gives at once
 
+
 @cython.final
 cdef class RandomSource:
     cdef uint64_t block[BLOCK_WORDS]

@@ -49,6 +49,7 @@ cdef struct Table:
     bint attached
     bint overflowed             # something was refused since the last full set was asked for
 
+
 @cython.final
 cdef class RouteTable:
     cdef readonly uint32_t max_ports, max_port_routes, max_offers
