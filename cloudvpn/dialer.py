@@ -77,7 +77,8 @@ class Dialer:
         except (OSError, asyncio.TimeoutError) as error:
             connection.close()
             mesh.counters["dials_failed"] += 1
-            self.complain(f"{format_address(address)}: {handshake_reason(error)}")
+            where = "" if address[0] == self.target.host else f"{format_address(address)}: "
+            self.complain(where + handshake_reason(error))
             return None
         except asyncio.CancelledError:
             connection.close()

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from .errors import ConfigError, PeerError
-from .log import escape
+from cloudvpn.errors import ConfigError, PeerError
+from cloudvpn.log import escape
 
 T = TypeVar("T")
 E = TypeVar("E", bound=x509.ExtensionType)

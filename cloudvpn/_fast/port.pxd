@@ -22,7 +22,7 @@ cdef class Port:
     cdef readonly uint64_t frames_dropped   # for this link: queue full, or it closed
     cdef readonly uint64_t protocol_refused  # protocol packets that found the lane full
 
-    # Writes what waits, until nothing does or the transport pauses.
+    # Writes what waits, until nothing does or the transport pauses. Must not attach or detach a port.
     cpdef flush(self)
     # Called once, when `up` becomes true.
     cpdef came_up(self)

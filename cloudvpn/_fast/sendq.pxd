@@ -30,14 +30,13 @@ cdef class SendQueue:
 
     # Room for the body of one protocol packet of so many bytes, or NULL if a limit is reached.
     cdef uint8_t* reserve_proto(self, uint32_t size) noexcept
-    # Gives back what was reserved last beyond `size`.
-    cdef void trim_proto(self, uint32_t reserved, uint32_t size) noexcept
     cdef bint has_room(self, uint32_t size) noexcept
     # Room for one data packet of so many bytes on the wire; NULL: no memory. Asks no limit.
     cdef uint8_t* reserve_data(self, uint32_t size) noexcept
     cdef bint is_empty(self) noexcept
 
-    # The next bytes to write, at most 64 KiB or one packet, or None; `*frames` is how many frames they carry.
+    # The next bytes to write, or None: all protocol packets, then frames, at most 64 KiB or one frame at a time.
+    # `*frames` is how many frames they carry.
     cdef object take(self, uint32_t* frames)
     cdef void close_chunk(self) except *
     # Throws everything away and gives the number of frames that waited.

@@ -49,11 +49,6 @@ cdef class SendQueue:
         self.waiting_proto += 1
         return at
 
-    cdef void trim_proto(self, uint32_t reserved, uint32_t size) noexcept:
-        self.proto_used -= reserved - size
-        if size == 0:
-            self.waiting_proto -= 1
-
     # HOT PATH
     cdef bint has_room(self, uint32_t size) noexcept:
         return self.waiting_data < self.max_data and self.waiting_bytes + size <= self.max_data_bytes

@@ -32,6 +32,8 @@ cdef class Switch:
         self, RouteTable routes not None, IdCache ids not None, RandomSource random not None, *,
         uint32_t max_frame=8192, int64_t keepalive=5_000_000, int64_t timeout=60_000_000,
     ):
+        if not FRAME_HEADER_BYTES <= max_frame <= 0xFFFF:
+            raise ValueError("a frame on the wire has 14 to 65,535 bytes")
         self.routes = routes
         self.ids = ids
         self.random = random
@@ -255,7 +257,8 @@ cdef class Switch:
     cdef uint32_t new_id(self) noexcept:
         """A random id, remembered, so that our own broadcast is known when it comes back."""
         cdef uint32_t broadcast_id = self.random.next32()
-        self.ids.seen(broadcast_id)
+        while self.ids.seen(broadcast_id):      # one that is on its way would be taken for the same broadcast
+            broadcast_id = self.random.next32()
         return broadcast_id
 
     # HOT PATH

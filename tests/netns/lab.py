@@ -450,12 +450,18 @@ class Lab:
         return middle
 
     def node(
-        self, host: str, *lines: str, command: Sequence[str] = DAEMON, kind: str = "ecdsa", name: str | None = None
+        self,
+        host: str,
+        *lines: str,
+        command: Sequence[str] = DAEMON,
+        kind: str = "ecdsa",
+        name: str | None = None,
+        ca: str = "lab",
     ) -> Node:
         """Starts a daemon on the host; the lines come after those for keys and status, so they win."""
         name = name or host
         config = self.directory / f"{name}.conf"
-        keys = identity(name, kind)
+        keys = identity(name, kind, ca)
         status = config.with_suffix(".status")
         common = [f"cert {keys.cert}", f"key {keys.key}", f"ca {keys.ca}", f"status-file {status}"]
         common += ["status-interval 200000", "status-verbose yes"]
@@ -467,6 +473,9 @@ class Lab:
 
     def until(self, predicate: Callable[[], T], deadline: float, what: str) -> T:
         return until(predicate, deadline, what, self.nodes)
+
+    def wait_for_ping(self, source: str, target: str, deadline: float = 15.0) -> None:
+        self.until(lambda: self.host(source).ping(target, 1).received, deadline, f"ping from {source} to {target}")
 
     def iperf3(
         self, client: str, server: str, target: str, *options: object, seconds: int = 1

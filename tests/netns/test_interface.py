@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The interface of a real daemon: set up as told, given back at the end, followed when it changes or goes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.netns.lab import Host, Lab, Node
+
+PORT = 4000
+TAP = ["iface yes", "iface_dev tap0"]
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+def addresses(host: Host, iface: str) -> set[str]:
+    found = host.ip(f"addr show {iface}")[0]["addr_info"]
+    return {f"{one['local']}/{one['prefixlen']}" for one in found if one["scope"] == "global"}
+
+
+def mac(host: Host, iface: str) -> str:
+    return str(host.ip(f"link show {iface}")[0]["address"])
+
+
+def cpu_seconds(node: Node) -> float:
+    with open(f"/proc/{node.pid}/stat") as file:
+        fields = file.read().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
+
+
+def make_pair(lab: Lab) -> tuple[Node, Node]:
+    """a --w1-- b, both with a TAP; b dials."""
+    wire = lab.wire("a", "b")
+    a = lab.node("a", f"listen 0.0.0.0 {PORT}", *TAP, "iface_address 10.9.0.1/24", "iface_address fd09::1/64")
+    b = lab.node("b", f"connect {wire.address('a')} {PORT}", *TAP, "iface_address 10.9.0.2/24", "conn_retry 1s")
+    lab.wait_for_ping("b", "10.9.0.1")
+    return a, b
+
+
+def assert_link_stayed(*nodes: Node) -> None:
+    for node in nodes:
+        assert "link down" not in node.log_text() and "Traceback" not in node.log_text(), node.report()
+        assert [bool(link.ping) for link in node.status().links] == [True]
+
+
+def lines_since(node: Node, size: int) -> list[str]:
+    return node.log_text()[size:].splitlines()
+
+
+# Made and given back
+
+
+def test_addresses_mtu_and_mac_are_set_and_the_commands_see_the_interface(lab: Lab) -> None:
+    host = lab.host("a")
+    a = lab.node(
+        "a", "iface yes", "iface_dev tap%d", "iface_address 10.9.0.1/24", "iface_address 10.9.1.1/32",
+        "iface_address fd09::1/64", "iface_mtu 1234", "mac 02:00:5e:10:00:01",
+        'iface_up_command echo "up $IFACE $MAC"; ip -br link show dev "$IFACE"',
+        'iface_down_command echo "down $IFACE $MAC"; ip -br link show dev "$IFACE"',
+    )  # fmt: skip
+    a.wait_log("interface tap0, MAC 02:00:5e:10:00:01$", 15)
+    link = host.ip("link show tap0")[0]
+    assert (link["mtu"], link["address"], "UP" in link["flags"]) == (1234, "02:00:5e:10:00:01", True)
+    assert addresses(host, "tap0") == {"10.9.0.1/24", "10.9.1.1/32", "fd09::1/64"}
+    assert a.terminate() == 0
+    assert not host.has("tap0")
+    for word in ("up", "down"):
+        assert re.search(rf"^{word} tap0 02:00:5e:10:00:01\ntap0 .*[<,]UP[,>]", a.log_text(), re.MULTILINE), a.report()
+
+
+def test_a_start_that_fails_at_the_interface_ends_with_1_and_leaves_none(lab: Lab) -> None:
+    host = lab.host("a")
+    host.ip("link add plain type dummy")
+    user = lab.node("a", *TAP, name="user")
+    user.wait_log("interface tap0, MAC", 15)
+    others = host.ip("link show")
+    failures = {
+        "command": (["iface_dev tap1", "iface_up_command exit 3"], "iface_up_command: .*exit 3.* exit status 3"),
+        "plain": (["iface_dev plain"], "opening TAP plain .*: an interface of that name exists and is no TAP"),
+        "busy": (["iface_dev tap0"], "opening TAP tap0 .*: another program uses this interface"),
+        "broken": (["iface_dev tap2", "iface_address 10.9.0.1/24", "iface_mtu 65521", "tunctl /dev/null"],
+                   "opening TAP tap2 through /dev/null: "),
+    }  # fmt: skip
+    nodes = {name: lab.node("a", "iface yes", *lines, name=name) for name, (lines, _) in failures.items()}
+    for name, (_, message) in failures.items():
+        assert nodes[name].wait() == 1
+        errors = [line for line in nodes[name].log_text().splitlines() if line.startswith("cloudvpn: ")]
+        assert len(errors) == 1 and re.match(f"cloudvpn: {message}", errors[0]), nodes[name].report()
+        assert "Traceback" not in nodes[name].log_text()
+    assert host.ip("link show") == others
+    assert user.exit_code is None
+
+
+def test_an_interface_stays_only_if_it_is_persistent_or_was_there_before(lab: Lab) -> None:
+    host = lab.host("a")
+    host.ip("tuntap add tap2 mode tap")
+    index = host.ip("link show tap2")[0]["ifindex"]
+    settings = {"yes": "tap1", "before": "tap2", "no": "tap3"}
+    nodes = {
+        name: lab.node("a", "iface yes", f"iface_dev {iface}", f"iface_persist {'yes' if name == 'yes' else 'no'}",
+                       f"iface_address 10.9.{iface[-1]}.1/24", name=name)
+        for name, iface in settings.items()
+    }  # fmt: skip
+    for round in (1, 2):  # what has stayed is used again
+        for name, node in nodes.items():
+            node.wait_log(f"interface {settings[name]}, MAC", 15, round)
+            assert addresses(host, settings[name]) == {f"10.9.{settings[name][-1]}.1/24"}
+        for node in nodes.values():
+            assert node.terminate() == 0, node.report()
+        assert [host.has(iface) for iface in settings.values()] == [True, True, False]
+        if round == 1:
+            for node in nodes.values():
+                node.start()
+    assert host.ip("link show tap2")[0]["ifindex"] == index, "it was made anew"
+
+
+# While it is used
+
+
+def test_a_deleted_interface_is_missed_quietly_and_used_again_when_it_is_back(lab: Lab) -> None:
+    a, b = make_pair(lab)
+    host = lab.host("a")
+    old = mac(host, "tap0")
+    lab.until(lambda: old in b.status().routes, 10, "the route to a")
+    size = len(a.log_text())
+    for back in (2, 3):
+        host.ip("link del tap0")
+        assert not host.has("tap0"), "the fault did not happen"
+        a.wait_log("warning interface tap0 is gone .*: links stay up; .*`ip tuntap add tap0 mode tap`$", 5, back - 1)
+        lab.until(lambda: old not in b.status().routes, 5, "its MAC is withdrawn")
+        lab.until(lambda: "local interface: tap0 is gone" in a.status().text, 5, "the status says so")
+        begun, cpu = a.status().uptime or 0, cpu_seconds(a)
+        lab.until(lambda begun=begun: (a.status().uptime or 0) > begun + 1.5, 15, "1.5 s without the interface")
+        assert cpu_seconds(a) - cpu < 0.3
+        assert_link_stayed(a, b)
+        assert len(lines_since(a, size)) == 1, a.report()
+        host.ip("tuntap add tap0 mode tap")
+        a.wait_log("interface tap0, MAC", 5, back)
+        assert addresses(host, "tap0") == {"10.9.0.1/24", "fd09::1/64"}
+        old = mac(host, "tap0")
+        lab.wait_for_ping("a", "10.9.0.2")
+        lab.until(lambda: old in b.status().routes, 5, "the new route to a")
+        assert b.host.ping("10.9.0.1", 5, 0.01).received == 5
+        size = len(a.log_text())
+    assert_link_stayed(a, b)
+    assert a.terminate() == 0
+    assert host.has("tap0"), "it was not ours any more"
+
+
+def test_an_interface_that_changes_while_it_is_used_is_followed(lab: Lab) -> None:
+    a, b = make_pair(lab)
+    host, size = lab.host("a"), len(a.log_text())
+
+    def goes_on() -> None:
+        lab.wait_for_ping("a", "10.9.0.2")
+        assert lab.host("a").ping("10.9.0.2", 10, 0.01).received == 10
+        assert_link_stayed(a, b)
+
+    host.ip("link set tap0 down")
+    a.wait_log("warning interface tap0 is down: frames for it are lost until it is up again$")
+    assert not b.host.ping("10.9.0.1", 2, 0.1).received, "the fault did not happen"
+    assert_link_stayed(a, b)
+    host.ip("link set tap0 up")
+    a.wait_log("warning interface tap0 is up again$")
+    goes_on()
+
+    old, new = mac(host, "tap0"), "02:00:5e:10:00:77"
+    host.ip(f"link set tap0 address {new}")
+    a.wait_log(f"info interface tap0: MAC changed from {old} to {new}$")
+    lab.until(lambda: old not in b.status().routes and new in b.status().routes, 5, "b learns the new MAC")
+    goes_on()
+    lab.until(lambda: a.status().mac == new, 5, "the new MAC in the status")
+    assert len(lines_since(a, size)) == 3, a.report()
+
+    host.ip("link set tap0 down")
+    host.ip("link set tap0 name lan0")
+    host.ip("link set lan0 up")
+    a.wait_log("info interface tap0 was renamed to lan0$")
+    goes_on()
+    assert mac(host, "lan0") == new and not host.has("tap0")
+    host.ip("link del lan0")
+    a.wait_log("interface lan0 is gone")
+    assert_link_stayed(a, b)
