@@ -68,7 +68,7 @@ class Node:
         self.switch = build_switch(config)
         self.mesh = Mesh(config, self.switch, credentials)
         self.interface = Interface(config, self.switch, self.loop) if config.iface else None
-        self.status = StatusFile(config, self) if config.status_file else None
+        self.status = StatusFile(config, self.mesh, self.interface) if config.status_file else None
         self.stopping = asyncio.Event()
         self.beat_at = self.loop.time()
 

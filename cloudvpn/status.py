@@ -9,16 +9,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cloudvpn._fast.link import Link
+from cloudvpn.interface import Interface
 from cloudvpn.log import escape
+from cloudvpn.mesh import Mesh
 from cloudvpn.options import SECOND, Config
 from cloudvpn.tap import format_mac
 from cloudvpn.traffic import Traffic, traffic_of
-
-if TYPE_CHECKING:
-    from cloudvpn.daemon import Node
 
 log = logging.getLogger("cloudvpn")
 
@@ -37,12 +35,14 @@ def format_bytes(count: float) -> str:
 class StatusFile:
     """Writes the file each status-interval. A full disk or a missing folder is logged once and tried again."""
 
-    def __init__(self, config: Config, node: Node) -> None:
+    def __init__(self, config: Config, mesh: Mesh, interface: Interface | None) -> None:
         assert config.status_file is not None
         self.config = config
         self.path: Path = config.status_file
-        self.node = node
-        self.begun = node.loop.time()
+        self.mesh = mesh
+        self.switch = mesh.switch
+        self.interface = interface
+        self.begun = mesh.loop.time()
         self.written = self.begun
         self.before: dict[Link, Traffic] = {}
         self.total_before = Traffic()
@@ -51,7 +51,7 @@ class StatusFile:
 
     def start(self) -> None:
         self.write()
-        self.timer = self.node.loop.call_later(self.config.status_interval / SECOND, self.start)
+        self.timer = self.mesh.loop.call_later(self.config.status_interval / SECOND, self.start)
 
     def stop(self) -> None:
         """The file goes with the daemon: an old status would be taken for a new one."""
@@ -83,20 +83,19 @@ class StatusFile:
     # The text.
 
     def lines(self) -> Iterator[str]:
-        now = self.node.loop.time()
+        now = self.mesh.loop.time()
         seconds = max(now - self.written, 1e-6)
-        links = sorted((link for link in self.node.mesh.links if link.index), key=lambda link: link.index)
-        interface = self.node.interface
+        links = sorted((link for link in self.mesh.links if link.index), key=lambda link: link.index)
         yield "cloudvpn status"
         yield f"uptime: {now - self.begun:.6g}s"
         yield ""
-        if interface is None:
+        if self.interface is None:
             yield "local interface: none"
-        elif interface.state is None:
-            yield f"local interface: {interface.name} is gone"
+        elif self.interface.state is None:
+            yield f"local interface: {self.interface.name} is gone"
         else:
-            yield f"local interface: {format_mac(interface.state.mac)}"
-        yield f"listening sockets: {len(self.node.mesh.listeners)}"
+            yield f"local interface: {format_mac(self.interface.state.mac)}"
+        yield f"listening sockets: {len(self.mesh.listeners)}"
         yield ""
         yield f"connections: {len(links)}"
         for link in links:
@@ -117,7 +116,7 @@ class StatusFile:
         self.written = now
 
     def link_lines(self, link: Link, now: float, seconds: float) -> Iterator[str]:
-        routes = self.node.switch.routes
+        routes = self.switch.routes
         info = link.info
         yield (f"connection {link.index - 1} \tping {link.echo.ping} \troute count {routes.count_of(link.index)} "
                f"\t(fd {info.descriptor})")
@@ -133,23 +132,23 @@ class StatusFile:
                 yield f" `--route to {format_mac(mac)} \tdist {dist} \tping {ping}"
 
     def total(self) -> Traffic:
-        return sum((traffic_of(link) for link in self.node.mesh.links), self.node.mesh.ended_traffic)
+        return sum((traffic_of(link) for link in self.mesh.links), self.mesh.ended_traffic)
 
     def route_lines(self) -> Iterator[str]:
-        best = sorted(self.node.switch.routes.best())
+        best = sorted(self.switch.routes.best())
         yield f"local route count: {len(best)}"
         for mac, port, ping, dist in best:
             yield f"route to {format_mac(mac)} \tvia conn {port - 1} \tping {ping} \tdistance {dist}"
 
     def counter_lines(self) -> Iterator[str]:
         """What 2009 did not have: where frames went, each lost one by its reason."""
-        switch, routes = self.node.switch, self.node.switch.routes
+        switch, routes = self.switch, self.switch.routes
         yield (f"frames: from interface {switch.frames_from_tap}, to interface {switch.frames_to_tap}, "
                f"from links {switch.frames_from_links}, to links {switch.frames_to_links}, copies {switch.copies}")
         yield "dropped: " + ", ".join(f"{reason} {count}" for reason, count in switch.dropped().items())
         yield (f"routes refused: own {routes.refused_own}, far {routes.refused_far}, full {routes.refused_full}; "
                f"broadcast ids that came back after they were forgotten {switch.ids.came_back}")
-        yield "links: " + (", ".join(f"{name} {count}" for name, count in sorted(self.node.mesh.counters.items()))
+        yield "links: " + (", ".join(f"{name} {count}" for name, count in sorted(self.mesh.counters.items()))
                            or "none yet")
 
 

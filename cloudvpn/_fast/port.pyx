@@ -14,7 +14,7 @@ cdef class Port:
         pass
 
     def take(self):
-        """The next bytes for the wire: all protocol packets, then frames, at most 64 KiB or one; None: nothing waits."""
+        """The next bytes for the wire: all protocol packets, then frames, at most 64 KiB; None: nothing waits."""
         cdef uint32_t frames
         data = self.queue.take(&frames)
         if data is not None:

@@ -68,6 +68,7 @@ cdef class Switch:
     cdef void frame_from_link(self, Port port, const Packet* packet) noexcept
     cdef void broadcast_from_link(self, Port port, const Packet* packet) noexcept
     cdef uint32_t new_id(self) noexcept
+    cdef uint32_t way_of(self, const uint8_t* frame) noexcept
     cdef bint has_good_size(self, uint32_t size) noexcept
     cdef void flood(self, const uint8_t* frame, uint32_t size, uint32_t broadcast_id, uint32_t source) noexcept
     cdef void send_frame(self, Port port, PacketType kind, uint32_t broadcast_id,

@@ -197,14 +197,12 @@ cdef class Switch:
 
     # HOT PATH
     cdef void frame_from_link(self, Port port, const Packet* packet) noexcept:
-        cdef uint64_t mac
         cdef uint32_t way
         port.frames_in += 1
         self.frames_from_links += 1
         if not self.has_good_size(packet.size):
             return
-        mac = load_mac(packet.body)
-        way = NO_PORT if is_group(mac) else self.routes.lookup(mac)
+        way = self.way_of(packet.body)
         if way == LOCAL_PORT:
             self.deliver(packet.body, packet.size)
         elif way == NO_PORT:
@@ -216,7 +214,6 @@ cdef class Switch:
 
     # HOT PATH
     cdef void broadcast_from_link(self, Port port, const Packet* packet) noexcept:
-        cdef uint64_t mac
         cdef uint32_t way
         port.frames_in += 1
         self.frames_from_links += 1
@@ -225,8 +222,7 @@ cdef class Switch:
         if self.ids.seen(packet.broadcast_id):
             self.drop(DROP_DUPLICATE)
             return
-        mac = load_mac(packet.body)
-        way = NO_PORT if is_group(mac) else self.routes.lookup(mac)
+        way = self.way_of(packet.body)
         if way == LOCAL_PORT:
             self.deliver(packet.body, packet.size)
         elif way == NO_PORT:
@@ -240,13 +236,11 @@ cdef class Switch:
 
     # HOT PATH
     cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size) noexcept:
-        cdef uint64_t mac
         cdef uint32_t way
         self.frames_from_tap += 1
         if not self.has_good_size(size):
             return
-        mac = load_mac(frame)
-        way = NO_PORT if is_group(mac) else self.routes.lookup(mac)
+        way = self.way_of(frame)
         if way == NO_PORT:
             self.flood(frame, size, self.new_id(), LOCAL_PORT)
         elif way == LOCAL_PORT:
@@ -270,6 +264,12 @@ cdef class Switch:
             self.drop(DROP_LONG)
             return False
         return True
+
+    # HOT PATH
+    cdef uint32_t way_of(self, const uint8_t* frame) noexcept:
+        """The port that the frame should leave by; NO_PORT: to all, because it names many or its place is not known."""
+        cdef uint64_t mac = load_mac(frame)
+        return NO_PORT if is_group(mac) else self.routes.lookup(mac)
 
     # And goes out.
 
