@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -85,6 +86,9 @@ class Node:
             self.beat()
             if self.status is not None:
                 self.status.start()
+            # What was loaded so far stays: the collector need not walk through it, links waiting meanwhile.
+            gc.collect()
+            gc.freeze()
             await self.stopping.wait()
         finally:
             await self.mesh.close()
