@@ -19,6 +19,7 @@ from .options import BY_NAME, FILE, INTERFACE, OPTIONS, YES_NO, Config, Option, 
 
 MAX_DEPTH: Final = 16  # @include inside @include
 MAX_FILES: Final = 1000  # in one run: files that include each other twice would double with each level
+IPV6_LEAST_MTU: Final = 1280  # RFC 8200, section 5
 MAX_FILE: Final = 16 << 20  # bytes
 MAX_LINE: Final = 64 << 10  # bytes, without the newline
 MAX_SHOWN: Final = 50  # problems
@@ -228,6 +229,11 @@ class _Reader:
             )
             problem = f"conn_timeout must exceed conn_keepalive, but they are {timeout} and {keepalive}"
             self.report(self.seen[key], problem)
+        if config.iface_mtu is not None and config.iface_mtu < IPV6_LEAST_MTU:
+            for address in config.iface_address:
+                if address.version == 6:
+                    problem = f"at least {IPV6_LEAST_MTU} is needed for iface_address {address}"
+                    self.report(self.seen["iface_mtu"], problem)
 
     def _check_missing(self, config: Config) -> None:
         for key, other in (("key", "cert"), ("cert", "key")):

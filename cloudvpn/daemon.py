@@ -81,6 +81,8 @@ class Node:
             if self.interface is not None:
                 self.interface.open()
             await self.mesh.listen()
+            if self.interface is not None:
+                self.interface.keep()
             for target in self.config.connect:
                 self.mesh.spawn(Dialer(self.mesh, target).run())
             self.beat()

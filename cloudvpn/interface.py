@@ -45,6 +45,11 @@ class Interface:
         self.port.open(device.fd)
         log.info("interface %s, MAC %s%s", state.name, format_mac(state.mac), "" if state.is_up else ", down")
 
+    def keep(self) -> None:
+        """Obeys `iface_persist`, once nothing can fail any more."""
+        if self.device is not None and self.config.iface_persist:
+            self.device.keep()
+
     def use(self, state: TapState) -> None:
         self.state = state
         self.name = state.name
@@ -84,13 +89,24 @@ class Interface:
                 "interface %s is %s", state.name,
                 "up again" if state.is_up else "down: frames for it are lost until it is up again",
             )
+            if state.is_up:
+                self.set_addresses()
         self.use(state)
+
+    def set_addresses(self) -> None:
+        """The kernel takes IPv6 addresses away from an interface that goes down."""
+        assert self.device is not None
+        try:
+            self.device.set_addresses()
+        except SetupError as error:
+            log.error("%s", error)
 
     def come_back(self) -> None:
         if not exists(self.name):
             return
         try:
             self.open(self.name)
+            self.keep()
             self.complaint = None
         except SetupError as error:
             if str(error) != self.complaint:    # once, not once a heartbeat

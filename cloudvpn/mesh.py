@@ -62,6 +62,14 @@ def format_address(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
+def ending(error: Exception | None, was_up: bool) -> str:
+    """Why a link ended that we did not close."""
+    if was_up:
+        return "closed by the peer" if error is None else str(error)
+    # A reset says no more than an end: the peer has judged us after its side of the handshake.
+    return UNPROVEN if error is None or isinstance(error, ConnectionError) else handshake_reason(error)
+
+
 class Mesh:
     """All links of this node, open and opening; also their owner in the sense of `_fast.link`."""
 
@@ -199,6 +207,9 @@ class Mesh:
         connection: ssl.SSLObject = transport.get_extra_info("ssl_object")
         info.protocol = connection.version() or ""
         self.links.add(link)
+        if link.reason is not None:     # its time was over just before
+            link.abort(link.reason)
+            return
         try:
             info.identity = self.credentials.judge(connection)
             self.notice_ourselves(link)
@@ -246,12 +257,7 @@ class Mesh:
         if self.by_ends.get((info.local, info.remote)) is link:
             del self.by_ends[info.local, info.remote]
         was_up = info.settled.done() and info.settled.result()
-        if link.reason is not None:
-            reason = link.reason
-        elif error is not None:
-            reason = handshake_reason(error)
-        else:
-            reason = "closed by the peer" if was_up else UNPROVEN
+        reason = link.reason or ending(error, was_up)
         if was_up:
             self.counters["links_lost"] += 1
             log.info("link down: %s: %s", info.describe(), escape(reason))

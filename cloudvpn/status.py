@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import tempfile
@@ -57,16 +58,18 @@ class StatusFile:
         """The file goes with the daemon: an old status would be taken for a new one."""
         if self.timer is not None:
             self.timer.cancel()
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):      # it may never have been there
+                self.path.unlink()
 
     def write(self) -> None:
         try:
             self.replace("\n".join(self.lines()) + "\n")
             self.complaint = None
         except OSError as error:
-            if str(error) != self.complaint:
-                self.complaint = str(error)
-                log.error("status-file: %s", error)
+            complaint = f"{self.path}: {error.strerror}"    # the error names a temporary file, each time another one
+            if complaint != self.complaint:
+                self.complaint = complaint
+                log.error("status-file: %s", complaint)
 
     def replace(self, text: str) -> None:
         """A reader sees the old text or the new one, never a part."""

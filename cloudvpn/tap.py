@@ -69,16 +69,18 @@ class TapDevice:
                 self.device.hwaddr = config.mac
             if config.iface_mtu is not None:
                 self.device.mtu = config.iface_mtu
-            if config.iface_address:
-                # pyroute2 runs an event loop of its own, which cannot be where another one runs already.
-                with ThreadPoolExecutor(1) as thread:
-                    thread.submit(self.add_addresses).result()
+            self.set_addresses()
             self.device.up()
         except (OSError, pytun.Error) as error:
             raise SetupError(f"setting up interface {self.name}: {error}") from error
         self.run_command("iface_up_command", config.iface_up_command)
-        if config.iface_persist:
-            self.device.persist(True)
+
+    def set_addresses(self) -> None:
+        """Sets those that the configuration names and that are not there. Raises SetupError."""
+        if self.config.iface_address:
+            # pyroute2 runs an event loop of its own, which cannot be where another one runs already.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(self.add_addresses).result()
 
     def add_addresses(self) -> None:
         index = socket.if_nametoindex(self.name)
@@ -103,6 +105,10 @@ class TapDevice:
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise SetupError(f"{option}: {error}") from error
+
+    def keep(self) -> None:
+        """From now on the interface outlives its descriptor."""
+        self.device.persist(True)
 
     def look(self) -> TapState | None:
         """The interface as it is now, or None if it was deleted."""

@@ -34,6 +34,7 @@ E = TypeVar("E", bound=x509.ExtensionType)
 
 MAX_FILE: Final = 64 << 20  # bytes: a revocation list of two million entries
 NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which `ssl` does not name
+CLOSED_EARLY: Final = "closed by the peer during the handshake, its log may say why"
 KEYS: Final = (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)
 
 
@@ -191,14 +192,14 @@ def handshake_reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _verify_reason(error)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return "closed by the peer during the handshake"
+        return CLOSED_EARLY
     if isinstance(error, ssl.SSLError):
         return _ssl_reason(error)
     # asyncio and uvloop report their own time limit as an aborted connection; 3.10 has two classes TimeoutError.
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)) or "taking longer" in str(error):
         return "timed out"
     if isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, EOFError)):
-        return "closed by the peer during the handshake"
+        return CLOSED_EARLY
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return _words(error) or type(error).__name__
@@ -224,7 +225,7 @@ def _ssl_reason(error: ssl.SSLError) -> str:
     if "did not return a certificate" in reason:
         return "the peer sent no certificate"
     if "eof" in reason:
-        return "closed by the peer during the handshake"
+        return CLOSED_EARLY
     if reason in ("unsupported protocol", "version too low", "wrong ssl version"):
         return "the peer speaks no TLS version that we do, 1.2 or newer"
     if re.search(r"http|wrong version number|unknown protocol|record (layer|type|length)|packet length", reason):

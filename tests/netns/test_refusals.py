@@ -120,7 +120,7 @@ def test_who_does_not_become_a_link_is_cut_after_handshake_timeout(lab: Lab) -> 
     assert peer.wait_end() in CUT
     assert time.monotonic() - begun == pytest.approx(1, abs=0.5)
 
-    b.wait_log(rf"warning no link to {here} {PORT}: {here}:{PORT}: timed out$")
+    b.wait_log(rf"warning no link to {here} {PORT}: .*timed out$")
     b.wait_log(rf"warning refused {here}:\d+: timed out$", 5, 2)
     b.wait_log(rf"warning no link to A at {here}:\d+: no valid packet within handshake_timeout 1 s$")
     assert len(re.findall("refused|no link", b.log_text())) == 4, b.report()
@@ -128,7 +128,7 @@ def test_who_does_not_become_a_link_is_cut_after_handshake_timeout(lab: Lab) -> 
 
 def test_what_is_not_tls_is_refused_and_called_so(lab: Lab) -> None:
     b = start(lab)
-    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"\x00" * 100, b"\xff" * 5000, b"\n\n\n\n\n\n"):
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", b"\x00" * 100, b"\xff" * 5000, b"\n" * 6):
         with connect(lab) as sock:
             sock.sendall(garbage)
             wait_eof(sock, 3)
@@ -154,12 +154,18 @@ def test_whom_the_ca_does_not_know_is_refused_and_both_logs_say_why(lab: Lab) ->
         for name, more in lines.items()
     }
     said = rf"warning no link to (b at )?198\.18\.1\.2[: ]{PORT}: "
+    refused = r"warning refused 198\.18\.1\.1:\d+: "
+    unproven = "closed by the peer before its first packet: probably refused, see its log$"
     nodes["stranger"].wait_log(f"{said}.*its certificate is not signed by a CA we load", 15)
-    b.wait_log(r"warning refused 198\.18\.1\.1:\d+: the peer refused our certificate \(alert unknown ca\)$")
-    nodes["trusting"].wait_log(f"{said}.*the peer refused our certificate|{said}closed by the peer before its first", 15)
-    b.wait_log(r"warning refused 198\.18\.1\.1:\d+: its certificate is not signed by a CA we load")
-    nodes["fallen"].wait_log(f"{said}closed by the peer before its first packet: probably refused, see its log$", 15)
-    b.wait_log(r'warning refused fallen at .*: "fallen" \(serial [0-9a-f]+, issuer "lab"\): it was revoked on 2')
+    b.wait_log(rf"{refused}(the peer refused our certificate \(alert unknown ca\)|closed by the peer during)")
+    nodes["trusting"].wait_log(rf"{said}({unproven}|.*the peer refused our certificate \(alert unknown ca\)$)", 15)
+    b.wait_log(f"{refused}its certificate is not signed by a CA we load")
+    nodes["fallen"].wait_log(f"{said}{unproven}", 15)
+    b.wait_log(rf'{refused}"fallen" \(serial [0-9a-f]+, issuer "lab"\): it was revoked on \d{{4}}-')
+    # A peer that says why it refuses us.
+    with pytest.raises(AssertionError, match="CERTIFICATE_VERIFY_FAILED"):
+        link(lab, identity("A", ca="other"))
+    b.wait_log(rf"{refused}the peer refused our certificate \(alert unknown ca\)$")
     for node in (b, *nodes.values()):
         assert "link up" not in node.log_text() and "Traceback" not in node.log_text(), node.report()
     lab.until(lambda: "connections: 0" in b.status().text, 5, "no link")
@@ -172,10 +178,10 @@ def test_no_certificate_and_an_expired_one_are_refused(lab: Lab) -> None:
     bare.check_hostname, bare.verify_mode = False, ssl.CERT_NONE
     with lab.host("a").inside():
         peer = dial((lab.wires[0].address("b"), PORT), bare)
-    assert peer.wait_end() == "tls: TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    assert peer.wait_end() in ("tls: TLSV13_ALERT_CERTIFICATE_REQUIRED", *CUT)
     b.wait_log(r"warning refused 198\.18\.1\.1:\d+: the peer sent no certificate$")
     assert link(lab, certify(lab.directory, "old", "late", -1)).wait_end() in CUT
-    b.wait_log(r'warning refused late at .*: "late" \(serial .*\): it expired on \d{4}-\d\d-\d\d \d\d:\d\d UTC$')
+    b.wait_log(r'warning refused .*: "late" \(serial .*\): it expired on \d{4}-\d\d-\d\d \d\d:\d\d UTC$')
 
 
 def test_a_name_with_control_characters_forges_no_line(lab: Lab) -> None:
@@ -185,7 +191,7 @@ def test_a_name_with_control_characters_forges_no_line(lab: Lab) -> None:
     peer = link(lab, good)
     peer.fence()
     shown = re.escape(EVIL.replace("\n", r"\x0a").replace("\x1b", r"\x1b"))
-    b.wait_log(f"warning refused {shown} at .*: it was revoked on")
+    b.wait_log(f'warning refused .*: "{shown}" .*: it was revoked on')
     b.wait_log(f"info link up: {shown} at .*, accepted, TLSv1.3$")
     lab.until(lambda: re.search(f"^ = certificate `{shown}', TLS", b.status().text, re.MULTILINE), 5, "the status")
     peer.close()
@@ -243,13 +249,13 @@ def test_a_peer_that_stops_reading_harms_no_one_else(lab: Lab) -> None:
     stalled, sender = active(lab, "stalled", MAC), active(lab, "sender")
     batch = pack(("frame", MAC + bytes(8000 - len(MAC)))) * 50
     before, most, offered = read_rss(b), 0, 0
-    ping = lab.host("a").command(["ping", "-nq", "-c", 100, "-i", 0.02, "-W", 2, "10.9.0.3"])
+    ping = lab.host("a").command(["ping", "-nq", "-c", 30, "-i", 0.1, "10.9.0.3"])
     with subprocess.Popen(ping, stdout=subprocess.PIPE, text=True) as pinging:
         while pinging.poll() is None or offered < 100_000_000 // 8000:
             sender.send_raw(batch, 20)
             offered += 50
             most = max(most, read_rss(b))
-        assert pinging.stdout and " 100 received" in (said := pinging.stdout.read()), said
+        assert pinging.stdout and " 30 received" in (said := pinging.stdout.read()), said
     assert most - before < 20_000_000
     sender.fence(20)
 

@@ -225,6 +225,15 @@ def test_a_node_needs_one_of_iface_listen_and_connect(write: Writer, line: str) 
     assert load_file(write("node.conf", TRUST + line))
 
 
+@pytest.mark.parametrize(("mtu", "good"), [(1279, False), (1280, True), (1281, True)])
+def test_an_ipv6_address_needs_its_least_mtu(write: Writer, mtu: int, good: bool) -> None:
+    name = write("node.conf", f"{TRUST}iface\niface_address fd00::1/64\niface_mtu {mtu}\n")
+    if good:
+        assert load_file(name)
+    else:
+        assert "at least 1280 is needed for iface_address fd00::1/64" in problems(name)[0]
+
+
 @pytest.mark.parametrize(("text", "good"), [("4999999", False), ("5s", False), ("5000001", True)])
 def test_conn_timeout_exceeds_conn_keepalive(write: Writer, text: str, good: bool) -> None:
     write("node.conf", f"conn_timeout {text}\n")

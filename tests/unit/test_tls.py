@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloudvpn.errors import ConfigError
 from cloudvpn.pki import Issuer, KeyType, PrivateKey, issue, make_ca, make_crl, make_key, write_cert, write_key
-from cloudvpn.tls import Credentials, Refused, handshake_reason, load
+from cloudvpn.tls import CLOSED_EARLY, Credentials, Refused, handshake_reason, load
 
 DAY = timedelta(days=1)
 NOW = datetime.now(timezone.utc)
@@ -311,8 +311,8 @@ def test_tls_1_1_is_refused(ours: Credentials, folders: Iterator[Path], dials: b
         (b"SSH-2.0-OpenSSH_9.2\r\n", "not TLS"),
         (bytes(64), "not TLS"),
         (bytes(range(1, 65)), "not TLS"),
-        (b"", "closed by the peer during the handshake"),
-        (b"\x16\x03\x01", "closed by the peer during the handshake"),
+        (b"", CLOSED_EARLY),
+        (b"\x16\x03\x01", CLOSED_EARLY),
     ],
 )
 def test_what_is_not_tls_is_called_so(ours: Credentials, data: bytes, reason: str, is_server: bool) -> None:
@@ -474,10 +474,10 @@ def test_a_handshake_that_is_not_done_is_no_identity(ours: Credentials) -> None:
         (TimeoutError(), "timed out"),
         (asyncio.TimeoutError(), "timed out"),
         (ConnectionAbortedError("SSL handshake is taking longer than 5 seconds: aborting"), "timed out"),
-        (ConnectionResetError(), "closed by the peer during the handshake"),
-        (ConnectionResetError(104, "Connection reset by peer"), "closed by the peer during the handshake"),
-        (ConnectionAbortedError(), "closed by the peer during the handshake"),
-        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "closed by the peer during the handshake"),
+        (ConnectionResetError(), CLOSED_EARLY),
+        (ConnectionResetError(104, "Connection reset by peer"), CLOSED_EARLY),
+        (ConnectionAbortedError(), CLOSED_EARLY),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), CLOSED_EARLY),
         (ConnectionRefusedError(111, "Connection refused"), "connection refused"),
         (OSError(113, "No route to host"), "no route to host"),
         (ssl.SSLError(1, "two\nlines"), "TLS failed: two lines"),
