@@ -11,11 +11,8 @@ All deadlines are seconds from the call. Everything that was made is gone at the
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
-import datetime
-import functools
 import importlib.util
 import ipaddress
 import itertools
@@ -33,11 +30,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.netns.frames import FramePort
+from tests.netns.keys import identity, write_private
+from tests.netns.status import Status, parse_status
 
 T = TypeVar("T")
 DAEMON = [sys.executable, "-m", "cloudvpn"]
@@ -70,77 +66,6 @@ def run(arguments: Sequence[object], check: bool = True, timeout: float = 10.0) 
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0 or not check, f"{command} gave {done.returncode}:\n{done.stdout}{done.stderr}"
     return done
-
-
-# Keys
-
-
-class Identity(NamedTuple):
-    """PEM files of one node."""
-
-    cert: Path
-    key: Path
-    ca: Path
-
-
-@functools.cache
-def key_directory() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="cloudvpn-keys-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return directory
-
-
-def _write_private(path: Path, data: bytes) -> Path:
-    path.touch(0o600)
-    path.write_bytes(data)
-    return path
-
-
-def _sign(subject: str, public: Any, issuer: str, signer: ec.EllipticCurvePrivateKey, is_ca: bool) -> bytes:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    usage = dict.fromkeys(
-        ["content_commitment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"], False
-    )
-    builder = (
-        x509.CertificateBuilder(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
-        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)]))
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(x509.BasicConstraints(is_ca, None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True, key_encipherment=not is_ca, key_cert_sign=is_ca, crl_sign=is_ca, **usage
-            ),
-            critical=True,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-    )
-    return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-@functools.cache
-def authority(name: str) -> tuple[Path, ec.EllipticCurvePrivateKey]:
-    """A certificate authority: its PEM file and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem = _sign(name, key.public_key(), name, key, is_ca=True)
-    return _write_private(key_directory() / f"ca-{name}.pem", pem), key
-
-
-@functools.cache
-def identity(name: str, kind: str = "ecdsa", ca: str = "lab") -> Identity:
-    """A node's certificate and key (rsa or ecdsa), signed by the authority named `ca`."""
-    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-    key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
-    ca_file, signer = authority(ca)
-    stem = f"{key_directory()}/{name}-{kind}-{ca}"
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    cert = _sign(name, key.public_key(), ca, signer, is_ca=False)
-    return Identity(_write_private(Path(f"{stem}.crt"), cert), _write_private(Path(f"{stem}.key"), secret), ca_file)
 
 
 # Hosts and wires
@@ -275,47 +200,6 @@ class Wire:
 
 
 # Daemons
-
-
-class StatusLink(NamedTuple):
-    """One connection in the status; pings in us, routes as MAC -> (dist, ping)."""
-
-    number: int
-    ping: int
-    text: str
-    routes: dict[str, tuple[int, int]]
-
-
-class Status(NamedTuple):
-    """The status file, as far as it is there; `routes` is MAC -> (connection, ping in us, distance)."""
-
-    uptime: float | None
-    mac: str | None
-    listening: int
-    links: list[StatusLink]
-    routes: dict[str, tuple[int, int, int]]
-    text: str
-
-
-def parse_status(text: str) -> Status:
-    links = []
-    for part in re.split(r"^(?=connection \d+ )|^---$", text, flags=re.MULTILINE):
-        if head := re.match(r"connection (\d+)\s+ping (\d+)", part):
-            found = re.findall(r"^ `--route to (\S+)\s+dist (\d+)\s+ping (\d+)", part, re.MULTILINE)
-            routes = {mac: (int(dist), int(ping)) for mac, dist, ping in found}
-            links.append(StatusLink(int(head[1]), int(head[2]), part, routes))
-    local = re.findall(r"^route to (\S+)\s+via conn (-?\d+)\s+ping (\d+)\s+distance (\d+)", text, re.MULTILINE)
-    uptime = re.search(r"^uptime: ([\d.]+)s", text, re.MULTILINE)
-    mac = re.search(r"^local interface: ([0-9a-f:]{17})", text, re.MULTILINE)
-    listening = re.search(r"^listening sockets: (\d+)", text, re.MULTILINE)
-    return Status(
-        float(uptime[1]) if uptime else None,
-        mac[1] if mac else None,
-        int(listening[1]) if listening else 0,
-        links,
-        {mac: (int(via), int(ping), int(dist)) for mac, via, ping, dist in local},
-        text,
-    )
 
 
 class Node:
@@ -465,7 +349,7 @@ class Lab:
         status = config.with_suffix(".status")
         common = [f"cert {keys.cert}", f"key {keys.key}", f"ca {keys.ca}", f"status-file {status}"]
         common += ["status-interval 200000", "status-verbose yes"]
-        _write_private(config, "".join(f"{line}\n" for line in [*common, *lines]).encode())
+        write_private(config, "".join(f"{line}\n" for line in [*common, *lines]).encode())
         node = Node(name, self.host(host), command, config)
         self._cleanup.callback(node.kill)
         self.nodes.append(node)

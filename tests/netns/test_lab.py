@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.netns import frames
-from tests.netns.lab import NETNS, Lab, identity, parse_status, run, until
+from tests.netns.keys import identity
+from tests.netns.lab import NETNS, Lab, run, until
+from tests.netns.status import parse_status
 
 STAND_IN = """
 import os, signal, sys
@@ -243,7 +245,7 @@ def test_identities_are_signed_by_their_authority_only_and_private(kind: str) ->
     assert node == identity("somebody", kind)
     assert run(["openssl", "verify", "-x509_strict", "-CAfile", node.ca, node.cert]).returncode == 0
     assert run(["openssl", "verify", "-CAfile", identity("else", ca="other").ca, node.cert], check=False).returncode
-    assert [path.stat().st_mode & 0o777 for path in node] == [0o600] * 3
+    assert node.key.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_status_text_is_read() -> None:

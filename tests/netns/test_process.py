@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from cloudvpn import __version__
-from tests.netns.lab import DAEMON, Identity, Lab, Node, identity
+from tests.netns.keys import Identity, identity
+from tests.netns.lab import DAEMON, Lab, Node
 
 PORT = 4000
 NO_RAISING = ["setpriv", "--bounding-set", "-sys_resource", "--inh-caps", "-sys_resource"]

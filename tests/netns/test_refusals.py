@@ -21,7 +21,8 @@ from cryptography import x509
 
 from cloudvpn import pki
 from tests.golden.v1peer import V1Peer, dial, pack, tls_context
-from tests.netns.lab import Identity, Lab, Node, authority, identity
+from tests.netns.keys import Identity, authority, identity
+from tests.netns.lab import Lab, Node
 
 PORT = 4000
 LOG_LINE = r"\d{4}-\d\d-\d\dT[\d:.+-]+ (info|warning|error) "
@@ -72,17 +73,13 @@ def wait_eof(sock: socket.socket, deadline: float = 5.0) -> None:
             pass
 
 
-def lab_ca() -> pki.Issuer:
-    path, key = authority("lab")
-    return pki.Issuer(key, x509.load_pem_x509_certificate(path.read_bytes()))
-
-
 def certify(directory: Path, file: str, name: str, days_left: float = 1) -> Identity:
     """A node's certificate of the laboratory's CA."""
+    ca_file, ca = authority("lab")
     now = datetime.datetime.now(datetime.timezone.utc)
     day = datetime.timedelta(days=1)
-    key, cert = pki.issue(lab_ca(), name, not_before=now - 3 * day, not_after=now + days_left * day)
-    keys = Identity(directory / f"{file}.crt", directory / f"{file}.key", authority("lab")[0])
+    key, cert = pki.issue(ca, name, not_before=now - 3 * day, not_after=now + days_left * day)
+    keys = Identity(directory / f"{file}.crt", directory / f"{file}.key", ca_file)
     pki.write_key(keys.key, key)
     pki.write_cert(keys.cert, cert)
     return keys
@@ -90,7 +87,7 @@ def certify(directory: Path, file: str, name: str, days_left: float = 1) -> Iden
 
 def revoke(path: Path, *revoked: Identity) -> Path:
     certs = [x509.load_pem_x509_certificate(keys.cert.read_bytes()) for keys in revoked]
-    pki.write_cert(path, pki.make_crl(lab_ca(), [cert.serial_number for cert in certs]))
+    pki.write_cert(path, pki.make_crl(authority("lab")[1], [cert.serial_number for cert in certs]))
     return path
 
 

@@ -24,7 +24,8 @@ import pytest
 
 from tests.golden.streams import Packet
 from tests.golden.v1peer import V1Peer, accept, dial, listen, tls_context
-from tests.netns.lab import DAEMON, Lab, has_daemon, identity, key_directory, run
+from tests.netns.keys import identity, key_directory
+from tests.netns.lab import DAEMON, Lab, has_daemon, run
 
 PORT = 4000
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3

@@ -11,7 +11,7 @@ import pytest
 
 from tests.golden.streams import FRAME_14, FRAME_60, FRAME_GROUP, MAC_A, MAC_B, STREAMS, Routes, Stream
 from tests.golden.v1peer import TYPES, Unpacker, V1Peer, accept, apply, dial, listen, pack, tls_context
-from tests.netns.lab import identity
+from tests.netns.keys import identity
 
 each_stream = pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
 

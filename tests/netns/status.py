@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads the status file of a daemon, in the layout of 2009."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class StatusLink(NamedTuple):
+    """One connection in the status; pings in us, routes as MAC -> (dist, ping)."""
+
+    number: int
+    ping: int
+    text: str
+    routes: dict[str, tuple[int, int]]
+
+
+class Status(NamedTuple):
+    """The status file, as far as it is there; `routes` is MAC -> (connection, ping in us, distance)."""
+
+    uptime: float | None
+    mac: str | None
+    listening: int
+    links: list[StatusLink]
+    routes: dict[str, tuple[int, int, int]]
+    text: str
+
+
+def parse_status(text: str) -> Status:
+    links = []
+    for part in re.split(r"^(?=connection \d+ )|^---$", text, flags=re.MULTILINE):
+        if head := re.match(r"connection (\d+)\s+ping (\d+)", part):
+            found = re.findall(r"^ `--route to (\S+)\s+dist (\d+)\s+ping (\d+)", part, re.MULTILINE)
+            routes = {mac: (int(dist), int(ping)) for mac, dist, ping in found}
+            links.append(StatusLink(int(head[1]), int(head[2]), part, routes))
+    local = re.findall(r"^route to (\S+)\s+via conn (-?\d+)\s+ping (\d+)\s+distance (\d+)", text, re.MULTILINE)
+    uptime = re.search(r"^uptime: ([\d.]+)s", text, re.MULTILINE)
+    mac = re.search(r"^local interface: ([0-9a-f:]{17})", text, re.MULTILINE)
+    listening = re.search(r"^listening sockets: (\d+)", text, re.MULTILINE)
+    return Status(
+        float(uptime[1]) if uptime else None,
+        mac[1] if mac else None,
+        int(listening[1]) if listening else 0,
+        links,
+        {mac: (int(via), int(ping), int(dist)) for mac, via, ping, dist in local},
+        text,
+    )
