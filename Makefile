@@ -48,7 +48,7 @@ $(VENV)/built: $(VENV)/ready $(SOURCES)
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PATH="$(BIN):$$PATH" $(BIN)/cython-lint cloudvpn bench
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint cloudvpn/_fast bench
 
 bench: build
 	$(BIN)/python -m bench.micro.compare

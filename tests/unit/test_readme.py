@@ -22,7 +22,7 @@ def test_the_options_table_is_that_of_the_parser() -> None:
 def test_the_configurations_of_the_walk_through_are_good(tmp_path: Path) -> None:
     blocks = re.findall(r"```\n(key .*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) == 2
-    for name in ("alpha.key", "alpha.crt", "beta.key", "beta.crt", "ca.crt"):
+    for name in ("alpha.key", "alpha.crt", "beta.key", "beta.crt", "ca.crt", "crl.pem"):
         (tmp_path / name).write_text("read by the tests of tls.py")
     for text in blocks:
         config = tmp_path / "node.conf"
