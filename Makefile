@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 .PHONY: help run test test-long lint bench bench-save build sdist wheel clean
 
 help:
-	@echo "make run        set up, build, show a mesh of three nodes on this machine"
+	@echo "make run        set up, build, show a mesh of four nodes on this machine"
 	@echo "make test       set up, build, lint, run the tests (under 15 minutes)"
 	@echo "make test-long  the tests in their full length"
 	@echo "make bench      micro benchmarks against the saved baseline"

@@ -24,7 +24,10 @@ def main() -> None:
 
 def run(words: Sequence[str]) -> int:
     """Returns the exit code: 0, or 1 after a message on standard error."""
-    first, rest = (words[0], words[1:]) if words else ("--help", ())
+    if not words:
+        print("usage: cloudvpn node.conf, or cloudvpn --help for all words", file=sys.stderr)
+        return 1
+    first, rest = words[0], words[1:]
     try:
         if first in ("--help", "-h"):
             print(usage(), end="")

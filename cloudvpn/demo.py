@@ -218,6 +218,7 @@ class Demo:
                 raise SetupError(f"data from {source} to {target}: {str(error) or 'no end'}") from error
             finally:
                 moving.cancel()
+                await asyncio.wait([moving])
             shares = [f"{way} ({count / ways.total():.0%})" for way, count in ways.most_common(2)]
             self.result(source, target, f"{rate * 8 / 1e6:8.0f} Mbit/s", ", ".join(shares))
 

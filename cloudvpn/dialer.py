@@ -44,9 +44,10 @@ class Dialer:
             info = await self.dial(family, address)
             if info is None:
                 continue
-            if await info.settled:
+            # Shielded: who cancels this task, to shut down, still waits for the link to end.
+            if await asyncio.shield(info.settled):
                 self.complaint = ""
-                await info.ended
+                await asyncio.shield(info.ended)
                 return
             if info.is_ourselves:
                 self.ourselves.add(address)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import re
 import ssl
 import stat
@@ -200,8 +201,8 @@ def handshake_reason(error: BaseException) -> str:
         return "timed out"
     if isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, EOFError)):
         return CLOSED_EARLY
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()     # event loops put words of their own into the error
     return _words(error) or type(error).__name__
 
 

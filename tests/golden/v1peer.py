@@ -182,9 +182,9 @@ class V1Peer:
             return True
         if data:
             self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
-        self._take_in()
+            self._take_in()
+        else:       # a close_notify would have ended it when it came; older versions of `ssl` cannot tell the two
+            self.ended = "eof"
         return True
 
     def _take_in(self) -> None:
@@ -200,8 +200,6 @@ class V1Peer:
             pass
         except ssl.SSLZeroReturnError:
             self.ended = "close_notify"
-        except ssl.SSLEOFError:
-            self.ended = "eof"
         except ssl.SSLError as error:
             self.ended = f"tls: {error.reason}"
         # The other side may be gone; how, the next read says.

@@ -122,12 +122,16 @@ def test_waits_on_a_terminal_with_an_entrance_that_works(start: Callable[..., Po
     assert leftovers(scratch) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [(signal.SIGINT, " link up: "), (signal.SIGTERM, " link up: "), (signal.SIGHUP, " link up: "),
+     (signal.SIGINT, "Data over TCP")],
+)  # fmt: skip
 def test_leaves_nothing_when_it_is_interrupted(
-    start: Callable[..., Popen], scratch: Path, number: signal.Signals
+    start: Callable[..., Popen], scratch: Path, number: signal.Signals, moment: str
 ) -> None:
     process = start()
-    read_until(process, " link up: ")
+    read_until(process, moment)
     assert daemons(scratch)
     process.send_signal(number)
     _, complaints = process.communicate(timeout=WHOLE)

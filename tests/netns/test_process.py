@@ -104,6 +104,11 @@ def test_version_and_help_are_printed(tmp_path: Path) -> None:
         assert re.search(rf"^  -{option} ", usage.stdout, re.MULTILINE)
 
 
+def test_no_words_at_all_are_an_error() -> None:
+    nothing = cloudvpn()
+    assert nothing.returncode == 1 and nothing.stderr.startswith("usage: cloudvpn node.conf")
+
+
 def test_check_tells_a_good_configuration_from_each_mistake_of_a_bad_one(tmp_path: Path) -> None:
     keys = identity("A")
     good = cloudvpn("--check", write_config(tmp_path / "good.conf", keys, "promisc yes"))
@@ -195,6 +200,14 @@ def test_a_signal_closes_the_links_and_ends_with_0(lab: Lab, number: signal.Sign
                r".* info stopped\n\Z")
     assert not a.host.has("tap0") and not a.status_file.exists()
     assert not list(lab.directory.glob(".*")), "a temporary file is left"
+
+
+def test_the_side_that_dialled_says_goodbye_too(lab: Lab) -> None:
+    a, b = make_pair(lab)
+    assert b.terminate() == 0
+    b.wait_log(r"info SIGTERM: closing all links\n(?:.* info link down: a at .*: this node is shutting down\n)"
+               r".* info stopped\n\Z")
+    a.wait_log(r"info link down: b at .*: closed by the peer$")
 
 
 def test_a_peer_that_does_not_answer_delays_the_end_by_comm_close_timeout_only(lab: Lab) -> None:
