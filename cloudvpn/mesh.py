@@ -165,7 +165,7 @@ class Mesh:
 
     # A connection becomes a link.
 
-    async def open_link(self, connection: socket.socket, info: LinkInfo) -> Link:
+    async def open_link(self, connection: socket.socket, info: LinkInfo) -> None:
         """Runs the TLS handshake on a connected socket. Raises OSError (ssl.SSLError too) or TimeoutError."""
         link = Link(self.switch, self, info, self.config.max_input_queue_size)
         seconds = self.config.handshake_timeout / SECOND
@@ -192,7 +192,6 @@ class Mesh:
             raise
         finally:
             self.opening -= 1
-        return link
 
     def link_made(self, link: Link, transport: Any) -> None:
         """The TLS handshake is done: the peer is judged, then greeted; it still has to prove that it took us too."""

@@ -60,6 +60,8 @@ class TapDevice:
         os.set_blocking(self.fd, False)
         os.set_inheritable(self.fd, False)
         self.name: str = self.device.name
+        # The kernel answers for an interface's flags on any socket; look() asks at each heartbeat.
+        self.any_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     def set_up(self) -> None:
         """MAC, MTU, addresses, up, then the user's command. Raises SetupError."""
@@ -115,8 +117,7 @@ class TapDevice:
         try:
             request = fcntl.ioctl(self.fd, TUNGETIFF, bytes(IFREQ_BYTES))
             hardware = fcntl.ioctl(self.fd, SIOCGIFHWADDR, bytes(IFREQ_BYTES))
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-                flags = fcntl.ioctl(any_socket, SIOCGIFFLAGS, request[:16] + bytes(IFREQ_BYTES - 16))
+            flags = fcntl.ioctl(self.any_socket, SIOCGIFFLAGS, request[:16] + bytes(IFREQ_BYTES - 16))
         except OSError:
             return None
         self.name = os.fsdecode(request[:16].rstrip(b"\0"))
@@ -127,6 +128,7 @@ class TapDevice:
         )
 
     def close(self) -> None:
+        self.any_socket.close()
         self.device.close()
 
 

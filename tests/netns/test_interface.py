@@ -5,20 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-
-import pytest
 
 from tests.netns.lab import Host, Lab, Node
 
 PORT = 4000
 TAP = ["iface yes", "iface_dev tap0"]
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as lab:
-        yield lab
 
 
 def addresses(host: Host, iface: str) -> set[str]:

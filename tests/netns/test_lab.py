@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,12 +50,6 @@ route to 4e:ac:c9:59:37:d2 \tvia conn 0 \tping 1575 \tdistance 1
 route to be:88:54:e7:d3:17 \tvia conn -1 \tping 1 \tdistance 0
 ---
 """
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as made:
-        yield made
 
 
 def frame(number: int, size: int = 60) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,19 +17,9 @@ PORT = 4000
 QUICK = ["conn_retry 1s", "iface_mtu 8000"]
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as lab:
-        yield lab
-
-
 def with_tap(number: int, *lines: str) -> list[str]:
     return ["iface yes", "iface_dev tap0", f"iface_address 10.9.0.{number}/24", f"iface_address fd09::{number}/64",
             *QUICK, *lines]
-
-
-def wait_for_ping(lab: Lab, source: str, target: str, deadline: float = 15) -> None:
-    lab.until(lambda: lab.host(source).ping(target, 1).received, deadline, f"ping from {source} to {target}")
 
 
 def make_line(lab: Lab) -> tuple[Node, Node, Node]:
@@ -38,7 +27,7 @@ def make_line(lab: Lab) -> tuple[Node, Node, Node]:
     b = lab.node("b", f"listen 0.0.0.0 {PORT}", *QUICK)
     a = lab.node("a", f"connect {left.address('b')} {PORT}", *with_tap(1))
     c = lab.node("c", f"connect {right.address('b')} {PORT}", *with_tap(3))
-    wait_for_ping(lab, "a", "10.9.0.3")
+    lab.wait_for_ping("a", "10.9.0.3")
     return a, b, c
 
 
@@ -49,7 +38,7 @@ def make_ring(lab: Lab, *lines: str) -> tuple[Node, Node, Node]:
     b = lab.node("b", *common, f"connect {wires['bc'].address('c')} {PORT}", *with_tap(2))
     c = lab.node("c", *common, f"connect {wires['ca'].address('a')} {PORT}", *with_tap(3))
     for source, target in ("a2", "a3", "b3"):
-        wait_for_ping(lab, source, f"10.9.0.{target}")
+        lab.wait_for_ping(source, f"10.9.0.{target}")
     lab.until(lambda: all(len(links_up(node)) == 2 for node in (a, b, c)), 10, "all links of the ring")
     return a, b, c
 
@@ -61,7 +50,7 @@ def links_up(node: Node) -> list[int]:
 def test_a_line_over_a_headless_relay_loses_no_ping(lab: Lab) -> None:
     make_line(lab)
     for target in ("10.9.0.3", "fd09::3"):
-        wait_for_ping(lab, "a", target)
+        lab.wait_for_ping("a", target)
         ping = lab.host("a").ping(target, 200, 0.005)
         assert (ping.sent, ping.received) == (200, 200)
 
@@ -106,7 +95,7 @@ def test_a_ring_carries_a_broadcast_to_each_node_once(lab: Lab) -> None:
         ports[name].expect(lambda frame: frame == marks[-1])
     # What went round the ring the other way has arrived too, once a second mark has gone both ways.
     for name in "bc":
-        wait_for_ping(lab, "a", f"10.9.0.{'abc'.index(name) + 1}")
+        lab.wait_for_ping("a", f"10.9.0.{'abc'.index(name) + 1}")
     again = {name: [frame for frame in port.drain() if frame in marks] for name, port in ports.items()}
     assert again == {"a": [], "b": [], "c": []}
 
@@ -122,7 +111,7 @@ def test_a_ring_goes_on_over_the_other_way_when_a_wire_is_cut(lab: Lab, how: str
         assert lab.host("a").run(["ss", "-HtK", "dst", lab.wires[2].address("c")]).stdout, "no connection was reset"
         lab.host("c").run(["ss", "-HtK", "dst", lab.wires[2].address("a")])
         a.wait_log("link down: c at")
-    wait_for_ping(lab, "a", "10.9.0.3", 5)
+    lab.wait_for_ping("a", "10.9.0.3", 5)
     assert lab.host("a").ping("10.9.0.3", 20, 0.01).received == 20
     lab.wires[2].heal()
     lab.until(lambda: len(links_up(a)) == 2 and len(links_up(c)) == 2, 15, "the ring is whole again")
@@ -143,7 +132,7 @@ def test_two_links_between_the_same_nodes_stand_side_by_side(lab: Lab) -> None:
     b = lab.node("b", f"listen 0.0.0.0 {PORT}", *soon, *with_tap(2))
     a = lab.node("a", f"connect {first.address('b')} {PORT}", f"connect {second.address('b')} {PORT}",
                  *soon, *with_tap(1))
-    wait_for_ping(lab, "a", "10.9.0.2")
+    lab.wait_for_ping("a", "10.9.0.2")
     lab.until(lambda: len(links_up(a)) == 2, 10, "both links")
     first.cut()
     for node in (a, b):
@@ -162,7 +151,7 @@ def test_links_are_made_over_ipv6_and_to_names_with_several_addresses(lab: Lab) 
     b.wait_log(r"link up: a at \[fd00:0:0:1::1\]:4000, dialled, TLSv1\.3")
     name.wait_log(r"link up: a at 127\.0\.0\.1:4000")
     a.wait_log("link up: b at .*accepted")
-    wait_for_ping(lab, "b", "fd09::1")
+    lab.wait_for_ping("b", "fd09::1")
 
 
 def test_a_name_that_does_not_resolve_is_complained_of_once(lab: Lab) -> None:
@@ -191,7 +180,7 @@ def test_a_stopped_peer_is_noticed_and_comes_back(lab: Lab) -> None:
     a.wait_log("link down: b at .*no echo reply for conn_timeout 1 s", 10)
     assert lab.host("a").ping("10.9.0.3", 5, 0.01).received == 5
     b.cont()
-    wait_for_ping(lab, "a", "10.9.0.2", 20)
+    lab.wait_for_ping("a", "10.9.0.2", 20)
 
 
 def test_frames_in_are_frames_out_and_drops(lab: Lab) -> None:

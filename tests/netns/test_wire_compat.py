@@ -164,12 +164,6 @@ def count(peer: V1Peer, wanted: bytes) -> int:
     return sum(map(carries(wanted), peer.received))
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as made:
-        yield made
-
-
 @pytest.fixture(params=DAEMONS)
 def daemon(request: pytest.FixtureRequest) -> Daemon:
     return request.param  # type: ignore[no-any-return]
