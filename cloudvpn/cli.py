@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 from cloudvpn import __version__
 from cloudvpn.config import Loaded, load_words
@@ -50,10 +51,13 @@ def run(words: Sequence[str]) -> int:
 
 def check(words: Sequence[str]) -> None:
     """Everything a start would complain of and that can be seen without starting: options, files, keys."""
-    from cloudvpn.daemon import load_credentials
+    from cloudvpn.expiry import find_endings
+    from cloudvpn.reload import TrustFiles
     loaded = load_words(words)
-    credentials = load_credentials(loaded.config)
-    for remark in (*loaded.warnings, *credentials.warnings, *pending_remarks(loaded)):
+    credentials = TrustFiles().load(loaded.config)
+    now = datetime.now(timezone.utc)
+    endings = [ending.describe(now) for ending in find_endings(credentials, (), now)]
+    for remark in (*loaded.warnings, *credentials.warnings, *endings, *pending_remarks(loaded)):
         print(f"cloudvpn: {remark}", file=sys.stderr)
     print("cloudvpn: the configuration is good")
 
@@ -66,7 +70,7 @@ def start(words: Sequence[str]) -> None:
         log.warning("%s", warning)
     for remark in pending_remarks(loaded):
         log.info("%s", remark)
-    run_node(loaded.config)
+    run_node(words, loaded.config)
 
 
 def pending_remarks(loaded: Loaded) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 from .errors import ConfigError
 from .log import escape
 from .options import BY_NAME, FILE, INTERFACE, OPTIONS, YES_NO, Config, Option, find
+from .permissions import config_problem, secret_problem
 
 MAX_DEPTH: Final = 16  # @include inside @include
 MAX_FILES: Final = 1000  # in one run: files that include each other twice would double with each level
@@ -27,6 +28,7 @@ MAX_QUOTED: Final = 60  # characters of what the user wrote
 MAX_PATH: Final = 4096  # characters of a path: PATH_MAX of Linux
 
 INCLUDE: Final = "@include"
+SECRETS: Final = ("key", "key_pass_file")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class _Reader:
         self.problems: list[str] = []
         self.hidden = 0  # problems over MAX_SHOWN
         self.files = 0
+        self.infos: dict[str, os.stat_result] = {}  # of the files that were read
         self.is_incomplete = False  # a file could not be read: what is missing may be in there
 
     def report(self, place: str, problem: str) -> None:
@@ -124,7 +127,9 @@ class _Reader:
         """Read one file; `above` identifies the files that include it, the outermost first."""
         self.files += 1
         try:
-            identity, lines = _read_lines(name)
+            info, lines = _read_lines(name)
+            identity = (info.st_dev, info.st_ino)
+            self.infos[name] = info
             if identity in above:
                 raise OSError("it includes itself, directly or through others")
             if len(above) > MAX_DEPTH:
@@ -196,7 +201,7 @@ class _Reader:
             for key, entries in self.entries.items()
         }
         config = Config(**values)
-        self._check_files()
+        self._check_files(self.report if config.strict_permissions else self.warn)
         self._check_combinations(config)
         if not self.is_incomplete:
             self._check_missing(config)
@@ -206,18 +211,25 @@ class _Reader:
         pending = tuple(row.name for key, row in OPTIONS.items() if key in self.seen and row.is_idle)
         return Loaded(config, tuple(self.warnings), pending)
 
-    def _check_files(self) -> None:
+    def _check_files(self, open_to_others: Callable[[str, str], None]) -> None:
         """Only those that count: a path that a later line replaced need not be there."""
+        for name, info in self.infos.items():
+            if problem := config_problem(name, info):
+                open_to_others("strict_permissions", problem)
         for key, entries in self.entries.items():
             if OPTIONS[key].kind is FILE:
                 for place, path in entries if OPTIONS[key].is_list else entries[-1:]:
                     try:
-                        if stat.S_ISDIR(path.stat().st_mode):
+                        info = path.stat()
+                        if stat.S_ISDIR(info.st_mode):
                             raise OSError("it is a directory")
                         if not os.access(path, os.R_OK):  # to open it would wait on a pipe, or end its writer
                             raise OSError("permission denied")
                     except OSError as error:
                         self.report(place, f"cannot read {_quote(str(path), MAX_PATH)}: {_reason(error)}")
+                        continue
+                    if key in SECRETS and (problem := secret_problem(path, info)):
+                        open_to_others(place, problem)
 
     def _check_combinations(self, config: Config) -> None:
         if config.key_pass is not None and config.key_pass_file is not None:
@@ -253,8 +265,8 @@ class _Reader:
                 self.warn(place, "without effect, because iface is not set to yes")
 
 
-def _read_lines(name: str) -> tuple[tuple[int, int], list[bytes]]:
-    """Read a config file, and what tells it from all others."""
+def _read_lines(name: str) -> tuple[os.stat_result, list[bytes]]:
+    """Read a config file; its device and inode tell it from all others."""
     info = os.stat(name)
     if not stat.S_ISREG(info.st_mode):  # before open(): that of a pipe or a terminal may wait forever
         raise OSError("it is no regular file")
@@ -262,7 +274,7 @@ def _read_lines(name: str) -> tuple[tuple[int, int], list[bytes]]:
         data = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise OSError(f"it is larger than {MAX_FILE} bytes")
-    return (info.st_dev, info.st_ino), data.split(b"\n")
+    return info, data.split(b"\n")
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import time
+from collections.abc import Sequence
 
 import uvloop
 
@@ -23,8 +24,9 @@ from cloudvpn.errors import SetupError
 from cloudvpn.interface import Interface
 from cloudvpn.mesh import Mesh
 from cloudvpn.options import SECOND, Config
+from cloudvpn.reload import Reloader, TrustFiles
 from cloudvpn.status import StatusFile
-from cloudvpn.tls import Credentials, load
+from cloudvpn.tls import Credentials
 
 log = logging.getLogger("cloudvpn")
 
@@ -63,13 +65,15 @@ def build_switch(config: Config) -> Switch:
 class Node:
     """One running node."""
 
-    def __init__(self, config: Config, credentials: Credentials) -> None:
+    def __init__(self, words: Sequence[str], config: Config, files: TrustFiles, credentials: Credentials) -> None:
         self.config = config
         self.loop = asyncio.get_running_loop()
         self.switch = build_switch(config)
         self.mesh = Mesh(config, self.switch, credentials)
         self.interface = Interface(config, self.switch, self.loop) if config.iface else None
         self.status = StatusFile(config, self.mesh, self.interface) if config.status_file else None
+        self.reloader = Reloader(words, self.mesh, files, self.apply)
+        self.dialers: list[Dialer] = []
         self.stopping = asyncio.Event()
         self.beat_at = self.loop.time()
 
@@ -77,14 +81,15 @@ class Node:
         """Until SIGTERM or SIGINT. Raises SetupError, and leaves nothing behind, if it cannot start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stop, number)
+        self.loop.add_signal_handler(signal.SIGHUP, self.reloader.signalled.set)
         try:
             if self.interface is not None:
                 self.interface.open()
             await self.mesh.listen()
             if self.interface is not None:
                 self.interface.keep()
-            for target in self.config.connect:
-                self.mesh.spawn(Dialer(self.mesh, target).run())
+            self.dial()
+            self.mesh.spawn(self.reloader.run())
             self.beat()
             if self.status is not None:
                 self.status.start()
@@ -104,6 +109,28 @@ class Node:
         log.info("%s: closing all links", signal.Signals(number).name)
         self.stopping.set()
 
+    def dial(self) -> None:
+        """One dialer for each `connect`, and no other."""
+        missing = list(self.config.connect)
+        for dialer in list(self.dialers):
+            if dialer.target in missing:
+                missing.remove(dialer.target)
+            else:
+                self.dialers.remove(dialer)
+                dialer.stop()
+        self.dialers += [Dialer(self.mesh, target) for target in missing]
+
+    async def apply(self, config: Config) -> None:
+        """Makes a configuration that was read again count."""
+        self.config = self.mesh.config = config
+        if self.interface is not None:
+            self.interface.config = config
+        if self.status is not None:
+            self.status.config = config
+        log.setLevel(config.log_level.upper())
+        await self.mesh.listen_anew()
+        self.dial()
+
     def beat(self) -> None:
         """The heartbeat. Late beats are not made up for: the next comes at the next whole period."""
         if self.stopping.is_set():
@@ -116,23 +143,20 @@ class Node:
         self.mesh.close_silent(self.switch.beat(time.monotonic_ns() // 1000))
 
 
-def run(config: Config) -> None:
-    """Runs a node to its end. Raises ConfigError or SetupError before anything has started."""
+def run(words: Sequence[str], config: Config) -> None:
+    """Runs a node to its end. Raises ConfigError or SetupError before anything has started.
+
+    `words` are those of the command line, from which `config` was read and will be read again.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)    # until the loop handles it: files are about to be read anyway
     raise_descriptor_limit(config.max_connections)
-    credentials = load_credentials(config)
+    files = TrustFiles()
+    credentials = files.load(config)
     for warning in credentials.warnings:
         log.warning("%s", warning)
     log.info("cloudvpn %s, process %d", __version__, os.getpid())
 
     async def main() -> None:
-        await Node(config, credentials).run()
+        await Node(words, config, files, credentials).run()
 
     uvloop.run(main())
-
-
-def load_credentials(config: Config) -> Credentials:
-    assert config.key is not None and config.cert is not None   # the configuration was checked
-    password = config.key_pass
-    if config.key_pass_file is not None:
-        password = config.key_pass_file.read_text().rstrip("\r\n")
-    return load(config.key, config.cert, config.ca, config.crl, password)

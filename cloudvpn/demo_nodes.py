@@ -38,11 +38,11 @@ _libc = ctypes.CDLL(None)
 
 def write_trust(folder: Path, names: Sequence[str]) -> None:
     """A CA for this one time, and a key and a certificate for each node. The key of the CA is written nowhere."""
-    ca = make_ca("cloudvpn demo", days=1)
+    ca = make_ca("cloudvpn demo")
     write_cert(folder / "ca.crt", ca.cert)
     write_cert(folder / "ca.crl", make_crl(ca))
     for name in names:
-        key, cert = issue(ca, name, days=1)
+        key, cert = issue(ca, name)
         write_key(folder / f"{name}.key", key)
         write_cert(folder / f"{name}.crt", cert)
 

@@ -26,6 +26,14 @@ class Dialer:
         self.target = target
         self.ourselves: set[Address] = set()    # addresses that turned out to be this node
         self.complaint = ""
+        self.info: LinkInfo | None = None       # of the last attempt
+        self.task = mesh.spawn(self.run())
+
+    def stop(self) -> None:
+        """The target is no longer configured: no more attempts, and its link is closed."""
+        self.task.cancel()
+        for link in [link for link in self.mesh.links if link.info is self.info]:
+            link.close(f"connect {self.target.host} {self.target.port} is no longer configured")
 
     async def run(self) -> None:
         while True:
@@ -73,7 +81,7 @@ class Dialer:
         try:
             await asyncio.wait_for(
                 mesh.loop.sock_connect(connection, address), mesh.config.handshake_timeout / SECOND)
-            info = LinkInfo(connection.getpeername(), mesh.loop.time(), self.target)
+            info = self.info = LinkInfo(connection.getpeername(), mesh.loop.time(), self.target)
             await mesh.open_link(connection, info)
         except (OSError, asyncio.TimeoutError) as error:
             connection.close()

@@ -25,6 +25,8 @@ column for comments. Later beats earlier, lists grow. - and _ in a name mean
 the same, one minus or two do too; -- ends the options; -iface alone means
 -iface yes. @include PATH reads another file, in a FILE or as -@include PATH.
 Times are microseconds or 50us, 200ms, 5s, 5min; sizes are bytes or 64k, 1M, 2G.
+On SIGHUP all files are read again; options marked (restart) keep their value
+until the node is started again.
 """
 
 
@@ -68,4 +70,6 @@ def _default(option: Option) -> str:
 def _remark(option: Option) -> str:
     if option.pending:
         return f" (no effect yet: comes with {option.pending})"
-    return f" (accepted, no effect: {option.unused})" if option.unused else ""
+    if option.unused:
+        return f" (accepted, no effect: {option.unused})"
+    return "" if option.live else " (restart)"

@@ -9,7 +9,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from cloudvpn._fast.switch import Switch
 from cloudvpn.errors import PeerError, SetupError
 from cloudvpn.log import escape
 from cloudvpn.options import SECOND, Config, Endpoint
-from cloudvpn.tls import Credentials, PeerIdentity, handshake_reason
+from cloudvpn.tls import Credentials, Peer, PeerIdentity, handshake_reason
 from cloudvpn.traffic import Traffic, traffic_of
 
 log = logging.getLogger("cloudvpn")
@@ -36,6 +36,15 @@ UNPROVEN = "closed by the peer before its first packet: probably refused, see it
 
 
 @dataclass(eq=False)
+class Listener:
+    """One bound socket of a `listen`."""
+
+    endpoint: Endpoint
+    socket: socket.socket
+    accepting: asyncio.Task[None] | None = None
+
+
+@dataclass(eq=False)
 class LinkInfo:
     """What the mesh knows of a link beyond its packets."""
 
@@ -43,6 +52,7 @@ class LinkInfo:
     opened: float                           # the loop's time, seconds
     target: Endpoint | None = None          # what was dialled; None: accepted
     local: Address = ()
+    peer: Peer | None = None
     identity: PeerIdentity | None = None
     protocol: str = ""                      # TLS version
     descriptor: int = -1
@@ -80,16 +90,17 @@ class Mesh:
         self.loop = asyncio.get_running_loop()
         self.links: set[Link] = set()           # past the TLS handshake and admitted
         self.opening = 0                        # connections on their way there
-        self.listeners: list[socket.socket] = []
+        self.listeners: list[Listener] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.counters: Counter[str] = Counter()
         self.ended_traffic = Traffic()          # of links that are no more
         self.by_ends: dict[tuple[Address, Address], Link] = {}
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.finish)
+        return task
 
     def finish(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
@@ -104,10 +115,42 @@ class Mesh:
             for endpoint in self.config.listen:
                 await self.bind(endpoint)
         except BaseException:
-            self.stop_listening()
+            self.stop_listening(self.listeners)
             raise
+        self.start_accepting()
+
+    async def listen_anew(self) -> None:
+        """Follows a changed `listen`: what cannot be bound is logged. Links accepted on a socket that goes stay."""
+        wanted = dict.fromkeys(self.config.listen)
+        bound = {listener.endpoint for listener in self.listeners}
+        leaving = [listener for listener in self.listeners if listener.endpoint not in wanted]
+        failed = await self.try_to_bind(endpoint for endpoint in wanted if endpoint not in bound)
+        for listener in leaving:
+            log.info("no longer listening on %s", format_address(listener.socket.getsockname()))
+        self.stop_listening(leaving)
+        if leaving:     # such as 0.0.0.0, which leaves no room for one address of it
+            failed = await self.try_to_bind(failed)
+        for error in failed.values():
+            log.error("%s: the other listeners go on", error)
+        self.start_accepting()
         for listener in self.listeners:
-            self.spawn(self.accept_from(listener))
+            listener.socket.listen(self.config.listen_backlog)
+
+    async def try_to_bind(self, endpoints: Iterable[Endpoint]) -> dict[Endpoint, SetupError]:
+        """Returns those that failed."""
+        failed = {}
+        for endpoint in endpoints:
+            try:
+                await self.bind(endpoint)
+            except SetupError as error:
+                self.stop_listening([listener for listener in self.listeners if listener.endpoint == endpoint])
+                failed[endpoint] = error
+        return failed
+
+    def start_accepting(self) -> None:
+        for listener in self.listeners:
+            if listener.accepting is None:
+                listener.accepting = self.spawn(self.accept_from(listener.socket))
 
     async def bind(self, endpoint: Endpoint) -> None:
         place = f"listen {endpoint.host} {endpoint.port}"
@@ -119,7 +162,7 @@ class Mesh:
             raise SetupError(f"{place}: {error}") from error
         for family, kind, protocol, _, address in dict.fromkeys(found):
             listener = socket.socket(family, kind, protocol)
-            self.listeners.append(listener)
+            self.listeners.append(Listener(endpoint, listener))
             try:
                 listener.setblocking(False)
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -131,10 +174,12 @@ class Mesh:
                 raise SetupError(f"{place}: {error.strerror or error}") from error
             log.info("listening on %s", format_address(listener.getsockname()))
 
-    def stop_listening(self) -> None:
-        for listener in self.listeners:
-            listener.close()
-        self.listeners.clear()
+    def stop_listening(self, leaving: Iterable[Listener]) -> None:
+        for listener in list(leaving):
+            if listener.accepting is not None:
+                listener.accepting.cancel()
+            listener.socket.close()
+            self.listeners.remove(listener)
 
     async def accept_from(self, listener: socket.socket) -> None:
         while True:
@@ -210,7 +255,8 @@ class Mesh:
             link.abort(link.reason)
             return
         try:
-            info.identity = self.credentials.judge(connection)
+            info.peer = self.credentials.judge(connection)
+            info.identity = info.peer.identity
             self.notice_ourselves(link)
         except PeerError as error:
             self.counters["refused"] += 1
@@ -271,6 +317,16 @@ class Mesh:
         self.counters["handshakes_expired"] += 1
         link.abort(f"no valid packet within handshake_timeout {self.config.handshake_timeout / SECOND:g} s")
 
+    def refuse_later(self, link: Link, reason: str) -> None:
+        """The peer of a link may not be here any more."""
+        self.counters["refused_later"] += 1
+        log.warning("refused %s, its link is cut: %s", link.info.describe(), escape(reason))
+        link.abort(reason)
+
+    def peers(self) -> list[Peer]:
+        """Of all links that are up."""
+        return [link.info.peer for link in self.links if link.up and link.info.peer is not None]
+
     def close_silent(self, ports: list[Port]) -> None:
         for link in ports:
             assert isinstance(link, Link)
@@ -280,7 +336,7 @@ class Mesh:
 
     async def close(self) -> None:
         """Says goodbye on every link; what is not closed after comm_close_timeout is cut."""
-        self.stop_listening()
+        self.stop_listening(self.listeners)
         for task in list(self.tasks):
             task.cancel()
         closing = list(self.links)

@@ -174,7 +174,10 @@ CONNECT = _endpoint(1)
 LISTEN = _endpoint(0)
 PATH = Kind("PATH", "a path", lambda text: Path(_parse_text(text)))
 FILE = Kind("FILE", "a path", PATH.parse)  # must be there and readable when the node starts
-MAC = Kind("MAC", "the address of one interface such as 02:00:5e:10:00:01, no group and not zero", _parse_mac)
+MAC = Kind(
+    "MAC", "the address of one interface such as 02:00:5e:10:00:01, no group and not zero", _parse_mac,
+    show=lambda value: value.hex(":"),
+)
 ETHERTYPE = Kind("HEX", "an EtherType in hexadecimal such as 0806", _parse_ethertype)
 IFACE_NAME = Kind("NAME", "an interface name of at most 15 bytes such as tap0 or tap%d", _parse_iface_name)
 IFACE_ADDRESS = Kind("ADDR/LEN", "an address with its prefix length such as 10.1.2.3/24", _parse_iface_address)
@@ -195,6 +198,7 @@ class Option:
     maximum: int | None = None
     pending: str = ""  # the feature that will give the option its effect; until then it is only checked
     unused: str = ""  # why the option is accepted and will not get an effect
+    live: bool = False  # a reload of the configuration (SIGHUP) gives it its effect, others need a restart
     dashed: bool = False  # 2009 wrote the name with '-'
     aliases: tuple[str, ...] = ()
     attribute: str = ""
@@ -218,6 +222,12 @@ class Option:
         if self.minimum is None:
             return ""
         return f"{self.kind.show(self.minimum)} to {self.kind.show(self.maximum)}"
+
+    def show(self, value: Any) -> str:
+        """A value of Config as the user would write it."""
+        if value is None or value == ():
+            return "not set"
+        return ", ".join(map(self.kind.show, value)) if self.is_list else self.kind.show(value)
 
     def parse(self, text: str) -> object:
         """Read one value, or raise ValueError with what was expected instead."""
@@ -252,7 +262,6 @@ QUEUES = "Queues and frames"
 STATUS = "Status and log"
 
 # The features to come.
-_TRUST_CHECKS = "checks of keys and revocation at run time"
 _LARGE = "large frames"
 _HANDSHAKES = "limits of handshakes"
 _ROUTING_2 = "routing version 2"
@@ -264,52 +273,56 @@ class Config:
 
     connect: tuple[Endpoint, ...] = option(
         LINKS, CONNECT, (), "dial and keep dialling; HOST is an IPv4 or IPv6 address or a name, PORT a number or a "
-        "service name; all addresses of a name are tried")
-    listen: tuple[Endpoint, ...] = option(LINKS, LISTEN, (), "accept links here; `0.0.0.0` and `::` mean every address")
+        "service name; all addresses of a name are tried", live=True)
+    listen: tuple[Endpoint, ...] = option(
+        LINKS, LISTEN, (), "accept links here; `0.0.0.0` and `::` mean every address", live=True)
     conn_retry: int = option(
-        LINKS, DURATION, 10 * SECOND, "pause after a lost or failed link, spread by some jitter", MS, DAY)
+        LINKS, DURATION, 10 * SECOND, "pause after a lost or failed link, spread by some jitter", MS, DAY, live=True)
     conn_timeout: int = option(
         LINKS, DURATION, 60 * SECOND, "close a link that had no valid echo reply for this long", 10 * MS, DAY)
     conn_keepalive: int = option(LINKS, DURATION, 5 * SECOND, "pause between two echo requests", MS, HOUR)
     handshake_timeout: int = option(
         LINKS, DURATION, 10 * SECOND, "from the TCP connection to the end of the TLS handshake and the first valid "
-        "packet", 10 * MS, HOUR)
+        "packet", 10 * MS, HOUR, live=True)
     comm_close_timeout: int = option(
-        LINKS, DURATION, 10 * SECOND, "at shutdown, how long to wait for links to close", 0, HOUR)
+        LINKS, DURATION, 10 * SECOND, "at shutdown, how long to wait for links to close", 0, HOUR, live=True)
     max_connections: int = option(
-        LINKS, COUNT, 1024, "links in all; what is over is refused and closed at once", 1, U16)
+        LINKS, COUNT, 1024, "links in all; what is over is refused and closed at once; more than at the start needs a "
+        "restart", 1, U16, live=True)
     max_handshakes: int = option(
         LINKS, COUNT, 128, "connections that are not links yet; over it the oldest silent one goes", 1, U16,
         pending=_HANDSHAKES)
     max_handshakes_per_source: int = option(
         LINKS, COUNT, 16, "the same for one source address", 1, U16, pending=_HANDSHAKES)
-    listen_backlog: int = option(LINKS, COUNT, 32, "connections the system holds before they are accepted", 1, U16)
-    tcp_nodelay: bool = option(LINKS, YES_NO, True, "send small packets at once (2009: no)")
+    listen_backlog: int = option(
+        LINKS, COUNT, 32, "connections the system holds before they are accepted", 1, U16, live=True)
+    tcp_nodelay: bool = option(LINKS, YES_NO, True, "send small packets at once (2009: no)", live=True)
     ip_tos: str | None = option(
         LINKS, _choice("lowdelay", "throughput", "reliability", "mincost"), None,
         "IP type of service of the links (IPv6: traffic class)", pending="type of service")
     link_version: int = option(
         LINKS, COUNT, 2, "newest wire version spoken; 1 is the wire of 2009 on every link", 1, 2, pending=_LARGE)
 
-    key: Path | None = option(TRUST, FILE, None, "private key of this node (PEM)")
-    cert: Path | None = option(TRUST, FILE, None, "certificate of this node and its chain (PEM)")
+    key: Path | None = option(TRUST, FILE, None, "private key of this node (PEM)", live=True)
+    cert: Path | None = option(TRUST, FILE, None, "certificate of this node and its chain (PEM)", live=True)
     key_pass: str | None = option(
-        TRUST, TEXT, None, "password of the key; on a command line it shows in `ps`", secret=True)
-    key_pass_file: Path | None = option(TRUST, FILE, None, "file that holds the password of the key")
-    ca: tuple[Path, ...] = option(TRUST, FILE, (), "certificates of the CAs whose nodes may join (PEM, many in a file)")
-    crl: tuple[Path, ...] = option(TRUST, FILE, (), "revocation lists of these CAs (PEM, many in a file)")
+        TRUST, TEXT, None, "password of the key; on a command line it shows in `ps`", secret=True, live=True)
+    key_pass_file: Path | None = option(TRUST, FILE, None, "file that holds the password of the key", live=True)
+    ca: tuple[Path, ...] = option(
+        TRUST, FILE, (), "certificates of the CAs whose nodes may join (PEM, many in a file)", live=True)
+    crl: tuple[Path, ...] = option(
+        TRUST, FILE, (), "revocation lists of these CAs (PEM, many in a file)", live=True)
     dh: Path | None = option(
-        TRUST, FILE, None, "Diffie-Hellman parameters", unused="needed by DSA certificates only")
+        TRUST, FILE, None, "Diffie-Hellman parameters (PEM), needed by DSA certificates", live=True)
     ssl_method: str = option(
-        TRUST, _choice("tls", "ssl"), "tls", "TLS 1.2 or newer; `ssl` is accepted and means the same")
+        TRUST, _choice("tls", "ssl"), "tls", "TLS 1.2 or newer; `ssl` is accepted and means the same",
+        live=True)
     strict_permissions: bool = option(
-        TRUST, YES_NO, True, "refuse keys that others may read and configs that others may write",
-        pending=_TRUST_CHECKS)
+        TRUST, YES_NO, True, "refuse keys that others may read and configs that others may write", live=True)
     reload_interval: int = option(
-        TRUST, DURATION, 60 * SECOND, "how often CA, CRL, key and certificate are read again", SECOND, DAY,
-        pending=_TRUST_CHECKS)
+        TRUST, DURATION, 60 * SECOND, "how often CA, CRL, key and certificate are read again", SECOND, DAY, live=True)
     crl_required: bool = option(
-        TRUST, YES_NO, False, "a CA without a CRL is an error, not a warning", pending=_TRUST_CHECKS)
+        TRUST, YES_NO, False, "a CA without a CRL is an error, not a warning", live=True)
 
     iface: bool = option(INTERFACE, YES_NO, False, "have a local interface")
     tunctl: Path = option(INTERFACE, PATH, Path("/dev/net/tun"), "the TUN/TAP control device (Linux)")
@@ -324,7 +337,7 @@ class Config:
         INTERFACE, SIZE, None, "MTU of the interface; the kernel's if not set", 68, 65521)  # 65535 less 14 of Ethernet
     iface_up_command: str | None = option(
         INTERFACE, TEXT, None, "run when the interface is up, with IFACE and MAC set, before rights are given up")
-    iface_down_command: str | None = option(INTERFACE, TEXT, None, "run at the end, with IFACE and MAC set")
+    iface_down_command: str | None = option(INTERFACE, TEXT, None, "run at the end, with IFACE and MAC set", live=True)
     iface_offload: bool = option(INTERFACE, YES_NO, True, "use the kernel's offloads", pending=_LARGE)
 
     user: str | None = option(SECURITY, USER, None, "become this user after set-up", pending="local security")
@@ -378,7 +391,8 @@ class Config:
     report_ping_changes_above: int = option(
         ROUTING, DURATION, 5 * MS, "announce a route again when its ping changed by more than this", 0, HOUR)
     heartbeat: int = option(
-        ROUTING, DURATION, 50 * MS, "route updates, retries and exports are done once per beat", MS, 60 * SECOND)
+        ROUTING, DURATION, 50 * MS, "route updates, retries and exports are done once per beat", MS, 60 * SECOND,
+        live=True)
     learn_macs: bool = option(ROUTING, YES_NO, False, "announce the hosts behind the interface", pending=_ROUTING_2)
     mac_age: int = option(
         ROUTING, DURATION, 5 * MINUTE, "forget a host that was silent for this long", SECOND, DAY, pending=_ROUTING_2)
@@ -388,27 +402,28 @@ class Config:
 
     max_waiting_proto_packets: int = option(
         QUEUES, COUNT, 64, "protocol packets waiting on one link; one that overflows gets a full route set when it "
-        "drains", 1, M)
-    max_waiting_data_packets: int = option(QUEUES, COUNT, 256, "frames waiting on one link", 1, M)
+        "drains", 1, M, live=True)
+    max_waiting_data_packets: int = option(QUEUES, COUNT, 256, "frames waiting on one link", 1, M, live=True)
     max_waiting_data_bytes: int = option(
-        QUEUES, SIZE, M, "bytes of frames waiting on one link; the tighter of the two limits wins", 65664, G)
+        QUEUES, SIZE, M, "bytes of frames waiting on one link; the tighter of the two limits wins", 65664, G, live=True)
     max_waiting_total: int = option(
         QUEUES, SIZE, 256 * M, "bytes waiting on all links together; over it the longest queue loses first",
         65664, 1024 * G, pending="a limit for all queues together")
     max_input_queue_size: int = option(
         QUEUES, SIZE, 4 * M, "unparsed input of one link; no more is read until it is parsed",
-        4 + U16 * 12, G)  # least: the largest packet of version 1, a route set
+        4 + U16 * 12, G, live=True)  # least: the largest packet of version 1, a route set
     conn_mtu: int = option(
         QUEUES, SIZE, 8192, "larger frames are dropped; the Ethernet header counts", 14, U16, dashed=True)
 
     status_file: Path | None = option(STATUS, PATH, None, "write the status here, always whole", dashed=True)
     status_interval: int = option(
-        STATUS, DURATION, 30 * SECOND, "how often the status is written", 100 * MS, DAY, dashed=True)
-    status_verbose: bool = option(STATUS, YES_NO, False, "status with the routes of all links", dashed=True)
+        STATUS, DURATION, 30 * SECOND, "how often the status is written", 100 * MS, DAY, dashed=True, live=True)
+    status_verbose: bool = option(STATUS, YES_NO, False, "status with the routes of all links", dashed=True, live=True)
     status_format: str = option(
         STATUS, _choice("text", "json"), "text", "form of the status", pending="status in JSON")
     log_level: str = option(
-        STATUS, _choice("error", "warning", "info", "debug"), "info", "the least weighty events that are logged")
+        STATUS, _choice("error", "warning", "info", "debug"), "info", "the least weighty events that are logged",
+        live=True)
     poll_interval: int = option(
         STATUS, DURATION, 5 * MS, "pause between two polls of the interface", 1, 60 * SECOND,
         unused="2009 needed it on Win32")

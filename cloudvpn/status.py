@@ -9,9 +9,11 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 from cloudvpn._fast.link import Link
+from cloudvpn.expiry import find_endings
 from cloudvpn.interface import Interface
 from cloudvpn.log import escape
 from cloudvpn.mesh import Mesh
@@ -151,6 +153,9 @@ class StatusFile:
         yield "dropped: " + ", ".join(f"{reason} {count}" for reason, count in switch.dropped().items())
         yield (f"routes refused: own {routes.refused_own}, far {routes.refused_far}, full {routes.refused_full}; "
                f"broadcast ids that came back after they were forgotten {switch.ids.came_back}")
+        now = datetime.now(timezone.utc)
+        for ending in find_endings(self.mesh.credentials, self.mesh.peers(), now):
+            yield f"expiring: {ending.describe(now)}"
         yield "links: " + (", ".join(f"{name} {count}" for name, count in sorted(self.mesh.counters.items()))
                            or "none yet")
 

@@ -19,6 +19,7 @@ from cloudvpn.keygen import keys, passwords, pem
 from cloudvpn.keygen.authority import list_number
 from cloudvpn.keygen.files import KeygenError, find
 from cloudvpn.log import escape
+from cloudvpn.trust import describe_key
 
 MAX_SHOWN: Final = 1000  # entries of a revocation list
 Line = tuple[str, str]
@@ -64,7 +65,7 @@ def _key(path: Path, password_file: Path | None) -> Iterator[Line]:
         return passwords.recall(path, password_file, "--password-file")
 
     key = pem.key(path, password)
-    yield "private key", keys.describe(key.public_key())
+    yield "private key", describe_key(key.public_key())
     yield "password", "yes" if is_asked else "no"
     yield "key id", keys.public_id(key.public_key())
     if path.stat().st_mode & 0o077:
@@ -72,7 +73,7 @@ def _key(path: Path, password_file: Path | None) -> Iterator[Line]:
 
 
 def _public(key: object) -> Iterator[Line]:
-    yield "public key", keys.describe(key)
+    yield "public key", describe_key(key)
     yield "key id", keys.public_id(key)  # type: ignore[arg-type]
 
 
@@ -84,7 +85,7 @@ def _cert(cert: x509.Certificate, now: datetime) -> Iterator[Line]:
     yield "is", ("a root CA" if is_root else "an intermediate CA") if pki.is_ca(cert) else "a node"
     yield "valid from", _date(cert.not_valid_before_utc, now)
     yield "valid to", _date(cert.not_valid_after_utc, now)
-    yield "key", keys.describe(cert.public_key())
+    yield "key", describe_key(cert.public_key())
     yield "key id", keys.public_id(cert.public_key())
     for extension in cert.extensions:
         if isinstance(extension.value, x509.ExtendedKeyUsage):
@@ -95,7 +96,7 @@ def _cert(cert: x509.Certificate, now: datetime) -> Iterator[Line]:
 def _request(request: x509.CertificateSigningRequest) -> Iterator[Line]:
     yield "request", request.subject.rfc4514_string()
     yield "signature", "good" if request.is_signature_valid else "BAD: damaged or forged"
-    yield "key", keys.describe(request.public_key())
+    yield "key", describe_key(request.public_key())
     yield "key id", keys.public_id(request.public_key())
     for extension in request.extensions:
         yield "asks for", _flat(extension.value)

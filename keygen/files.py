@@ -16,7 +16,7 @@ from typing import Final
 
 from cloudvpn.errors import CloudVPNError
 
-MAX_FILE: Final = 64 << 20  # bytes: as tls.py takes them
+MAX_FILE: Final = 64 << 20  # bytes: as pem.py takes them
 # Safe in a path, a config, a shell and a log; 64 is the limit of a common name (RFC 5280, ub-common-name).
 SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
 

@@ -16,6 +16,7 @@ from cloudvpn.keygen import keys
 from cloudvpn.keygen.authority import CERT, INDEX, KEY, LIST, Authority, opened
 from cloudvpn.keygen.files import KeygenError, NewFile, check_free, check_name, locked, warn, write_all
 from cloudvpn.log import escape
+from cloudvpn.trust import common_name
 
 CA_DAYS: Final = 3650
 NODE_DAYS: Final = 825
@@ -70,7 +71,7 @@ def _write_ca(
         NewFile(folder / CERT, pki.to_pem(issuer.cert, *above)),
         NewFile(folder / KEY, pki.key_to_pem(issuer.key, password), is_private=True),
     ])
-    name = escape(keys.common_name(issuer.cert.subject))
+    name = escape(common_name(issuer.cert.subject))
     print(f'{folder / CERT}: the CA "{name}", valid to {issuer.cert.not_valid_after_utc:%Y-%m-%d}')
     print(f"bring it and {folder / LIST} to every node")
     print(f"keep {folder / KEY} here, and a copy in a safe place: whoever has it can let anybody in")
@@ -118,6 +119,6 @@ def remark_namesakes(ca: Authority, name: str) -> None:
 
 def refuse_namesake(ca: Authority, name: str) -> None:
     """Revocation lists are found by the name of their CA, so two must not share one."""
-    above = [keys.common_name(cert.subject) for cert in (ca.issuer.cert, *ca.above)]
+    above = [common_name(cert.subject) for cert in (ca.issuer.cert, *ca.above)]
     if name in above or any(entry.is_ca for entry in ca.find_good(name)):
         raise KeygenError(f'there is a CA "{name}" already, revoke it first or choose another --name')

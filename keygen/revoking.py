@@ -12,11 +12,12 @@ from typing import Final
 
 from cryptography import x509
 
-from cloudvpn.keygen import index, keys, pem
+from cloudvpn.keygen import index, pem
 from cloudvpn.keygen.authority import CERT, INDEX, LIST, Authority, list_number, opened, read_lists
 from cloudvpn.keygen.files import KeygenError, find, write_all
 from cloudvpn.keygen.index import Entry
 from cloudvpn.log import escape
+from cloudvpn.trust import common_name
 
 # Of RFC 5280, 5.3.1, without those that are not for good (certificateHold, removeFromCRL).
 REASONS: Final = {
@@ -85,14 +86,14 @@ def _find_file(ca: Authority, path: Path) -> Entry:
     if ca.is_revoked(serial):
         raise KeygenError(f'"{path}" is revoked already; `cloudvpn-keygen crl` makes a fresh list')
     if all(entry.serial != serial for entry in ca.entries):  # from other tools, or the index was lost
-        ca.add(cert, keys.common_name(cert.subject), path.name)
+        ca.add(cert, common_name(cert.subject), path.name)
     return next(entry for entry in ca.entries if entry.serial == serial)
 
 
 def show_list(args: Namespace, now: datetime) -> None:
     """Needs no key: whoever may read the folder may look."""
     ca = pem.certs(args.dir / CERT)[0]
-    own = index.describe(ca, keys.common_name(ca.subject), CERT)
+    own = index.describe(ca, common_name(ca.subject), CERT)
     rows = [("NAME", "SERIAL", "STATE", "DAYS LEFT", "FILE")]
     rows += [_row(entry, now) for entry in (own, *index.load(args.dir / INDEX))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

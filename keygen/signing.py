@@ -16,6 +16,7 @@ from cloudvpn.keygen.authority import CERT, LIST, Authority, opened
 from cloudvpn.keygen.files import KeygenError, NewFile, check_free, check_name, find, write_all
 from cloudvpn.keygen.issuing import CA_DAYS, NODE_DAYS, refuse_namesake, remark_namesakes
 from cloudvpn.log import escape
+from cloudvpn.trust import common_name, describe_key
 
 
 def sign(args: Namespace, now: datetime) -> None:
@@ -24,7 +25,7 @@ def sign(args: Namespace, now: datetime) -> None:
     request = pem.request(args.file)
     if not request.is_signature_valid:
         raise KeygenError(f'"{args.file}" is not signed by the key in it, it is damaged or forged')
-    name, key = check_name(args.name or keys.common_name(request.subject)), request.public_key()
+    name, key = check_name(args.name or common_name(request.subject)), request.public_key()
     keys.check(key)
     path = args.dir / f"{name}.crt"
     with opened(args.dir, args.ca_password_file) as ca:
@@ -43,10 +44,10 @@ def sign(args: Namespace, now: datetime) -> None:
 def _show(path: Path, request: x509.CertificateSigningRequest, cert: x509.Certificate) -> None:
     wishes = ", ".join(one.oid._name for one in request.extensions) or "nothing"
     print(f'request    "{escape(str(path))}" of "{escape(request.subject.rfc4514_string())}"')
-    print(f"key        {keys.describe(request.public_key())}, id {keys.public_id(request.public_key())}")
+    print(f"key        {describe_key(request.public_key())}, id {keys.public_id(request.public_key())}")
     print(f"it asks    {escape(wishes)} (not copied)")
     what = "the certificate of a CA, which may let others in" if pki.is_ca(cert) else "the certificate of a node"
-    print(f'it gets    {what}, "{keys.common_name(cert.subject)}", valid to {cert.not_valid_after_utc:%Y-%m-%d}')
+    print(f'it gets    {what}, "{common_name(cert.subject)}", valid to {cert.not_valid_after_utc:%Y-%m-%d}')
 
 
 def _confirm(is_sure: bool) -> None:

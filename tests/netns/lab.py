@@ -350,7 +350,11 @@ class Lab:
         common = [f"cert {keys.cert}", f"key {keys.key}", f"ca {keys.ca}", f"status-file {status}"]
         common += ["status-interval 200000", "status-verbose yes"]
         write_private(config, "".join(f"{line}\n" for line in [*common, *lines]).encode())
-        node = Node(name, self.host(host), command, config)
+        return self.run_node(host, config, command)
+
+    def run_node(self, host: str, config: Path, command: Sequence[str] = DAEMON) -> Node:
+        """Starts a daemon on the host, named as its configuration file."""
+        node = Node(config.stem, self.host(host), command, config)
         self._cleanup.callback(node.kill)
         self.nodes.append(node)
         return node

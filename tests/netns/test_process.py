@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cloudvpn import __version__
-from tests.netns.keys import Identity, identity
+from tests.netns.keys import Identity, identity, write_private
 from tests.netns.lab import DAEMON, Lab, Node
 
 PORT = 4000
@@ -128,7 +128,7 @@ def test_check_tells_a_good_configuration_from_each_mistake_of_a_bad_one(tmp_pat
         assert any(re.fullmatch(f"cloudvpn: {re.escape(str(tmp_path))}/{one}", line) for line in said), (one, said)
 
     damaged = tmp_path / "damaged.key"
-    damaged.write_text("-----BEGIN PRIVATE KEY-----\nnonsense\n")
+    write_private(damaged, b"-----BEGIN PRIVATE KEY-----\nnonsense\n")
     unfit = cloudvpn("--check", write_config(tmp_path / "unfit.conf", keys, f"key {damaged}"))
     assert unfit.returncode == 1 and f'cloudvpn: key: cannot use "{damaged}": it holds no good' in unfit.stderr
     assert len(unfit.stderr.splitlines()) == 1
@@ -142,7 +142,7 @@ def test_a_start_that_fails_ends_with_1_and_a_message_and_leaves_nothing_behind(
     with host.inside():
         taken = socket.create_server(("127.0.0.1", PORT))
     bad_key = lab.directory / "bad.key"
-    bad_key.write_text("-----BEGIN PRIVATE KEY-----\nnonsense\n")
+    write_private(bad_key, b"-----BEGIN PRIVATE KEY-----\nnonsense\n")
     interface = ["iface yes", "iface_dev tap0", f"listen 127.0.0.1 {PORT + 1}"]
     failures = {
         "port": ([*interface, "iface_persist yes", f"listen 127.0.0.1 {PORT}"],

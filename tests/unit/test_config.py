@@ -29,6 +29,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Writer:
     monkeypatch.chdir(tmp_path)
     for name in ("k.pem", "c.pem", "ca.pem", "ca2.pem", "pass"):
         (tmp_path / name).write_text("x")
+        (tmp_path / name).chmod(0o600)
 
     def write(name: str, text: str | bytes) -> str:
         path = tmp_path / name
@@ -413,8 +414,8 @@ def test_a_password_in_a_file_gives_no_warning(write: Writer) -> None:
 
 
 def test_options_that_were_set_and_have_no_effect_yet_are_named_once(write: Writer) -> None:
-    text = "multipath_ratio 3\nmulti_ratio 4\nuplimit-total 5k\ndh pass\npoll_interval 5ms\nheartbeat 5ms\n"
+    text = "multipath_ratio 3\nmulti_ratio 4\nuplimit-total 5k\npoll_interval 5ms\nheartbeat 5ms\n"
     write("node.conf", text)
     loaded = load_words(["node.conf", "base.conf"])
-    assert loaded.pending == ("dh", "multi_ratio", "uplimit-total", "poll_interval")
+    assert loaded.pending == ("multi_ratio", "uplimit-total", "poll_interval")
     assert (loaded.config.multi_ratio, loaded.config.uplimit_total) == (4, 5120)

@@ -39,10 +39,17 @@ LISTS = {"connect", "listen", "ca", "crl", "iface_address", "broadcast_filter_al
 PENDING = {
     "user", "group", "chroot", "mlockall", "multipath", "multi_ratio", "uplimit-total", "uplimit-conn",
     "uplimit-burst", "downlimit-total", "downlimit-conn", "downlimit-burst", "ip_tos", "promisc", "ignore_macs",
-    "broadcast_send", "bridge_mode", "broadcast_nocopy", "broadcast_filter_allow", "broadcast_limit", "dh",
-    "strict_permissions", "reload_interval", "crl_required", "iface_offload", "link_version", "status_format",
+    "broadcast_send", "bridge_mode", "broadcast_nocopy", "broadcast_filter_allow", "broadcast_limit",
+    "iface_offload", "link_version", "status_format",
     "learn_macs", "mac_age", "max_local_macs", "max_nodes", "max_link_claims", "max_handshakes",
     "max_handshakes_per_source", "max_waiting_total", "iface_device", "poll_interval",
+}  # fmt: skip
+
+# What SIGHUP does not give its effect.
+RESTART = {
+    "conn_timeout", "conn_keepalive", "iface", "tunctl", "iface_dev", "iface_persist", "mac", "iface_address",
+    "iface_mtu", "iface_up_command", "br_id_cache_size", "route_max_dist", "max_remote_routes",
+    "report_ping_changes_above", "conn-mtu", "status-file",
 }  # fmt: skip
 
 DEFAULTS = {
@@ -194,6 +201,10 @@ def test_options_without_effect_are_marked() -> None:
     assert {option.name for option in OPTIONS.values() if option.is_idle} == PENDING
 
 
+def test_options_that_need_a_restart_are_marked() -> None:
+    assert {option.name for option in OPTIONS.values() if not option.live and not option.is_idle} == RESTART
+
+
 def test_every_option_has_a_good_and_a_bad_value_below() -> None:
     assert {key for key, _, _ in GOOD} == set(OPTIONS)
     assert {key for key, _ in BAD} == set(OPTIONS)
@@ -254,4 +265,5 @@ def test_the_tables_hold_every_option_in_three_columns_and_mark_those_without_ef
         assert row.replace("\\|", "").count("|") == 4
         assert row.startswith(f"| {option.name} ")
         assert ("no effect" in row) == option.is_idle
+        assert ("(restart)" in row) == (not option.is_idle and not option.live)
     assert "(no effect yet: comes with local security)" in options_table()

@@ -24,6 +24,7 @@ def test_the_configurations_of_the_walk_through_are_good(tmp_path: Path) -> None
     assert len(blocks) == 2
     for name in ("alpha.key", "alpha.crt", "beta.key", "beta.crt", "ca.crt", "crl.pem"):
         (tmp_path / name).write_text("read by the tests of tls.py")
+        (tmp_path / name).chmod(0o600)
     for text in blocks:
         config = tmp_path / "node.conf"
         config.write_text(text)
