@@ -59,6 +59,7 @@ def build_switch(config: Config) -> Switch:
     return Switch(
         routes, IdCache(config.br_id_cache_size, random), random,
         max_frame=config.conn_mtu, keepalive=config.conn_keepalive, timeout=config.conn_timeout,
+        max_waiting=config.max_waiting_total,
     )
 
 

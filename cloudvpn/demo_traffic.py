@@ -101,9 +101,13 @@ async def move(source: Namespace, target: Namespace, address: str, seconds: floa
         await asyncio.wait_for(loop.sock_connect(sender, listener.getsockname()), MOVE_LIMIT)
         receiver, _ = await asyncio.wait_for(loop.sock_accept(listener), MOVE_LIMIT)
         stack.enter_context(receiver)
-        _, rate = await asyncio.wait_for(
-            asyncio.gather(feed(sender, seconds), drain(receiver)), seconds + MOVE_LIMIT)
-        return rate
+        return await asyncio.wait_for(flow(sender, receiver, seconds), seconds + MOVE_LIMIT)
+
+
+async def flow(sender: socket.socket, receiver: socket.socket, seconds: float) -> float:
+    # Not given to wait_for itself, which loses the error of a gathering that is cancelled.
+    _, rate = await asyncio.gather(feed(sender, seconds), drain(receiver))
+    return rate
 
 
 async def feed(sender: socket.socket, seconds: float) -> None:

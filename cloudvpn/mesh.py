@@ -20,7 +20,7 @@ from cloudvpn._fast.switch import Switch
 from cloudvpn.errors import PeerError, SetupError
 from cloudvpn.log import escape
 from cloudvpn.options import SECOND, Config, Endpoint
-from cloudvpn.tls import Credentials, Peer, PeerIdentity, handshake_reason
+from cloudvpn.tls import Credentials, Peer, PeerIdentity, handshake_reason, version_of
 from cloudvpn.traffic import Traffic, traffic_of
 
 log = logging.getLogger("cloudvpn")
@@ -267,7 +267,7 @@ class Mesh:
             self.config.max_waiting_proto_packets,
             self.config.max_waiting_data_packets,
             self.config.max_waiting_data_bytes,
-        ))
+        ), version_of(connection))
 
     def notice_ourselves(self, link: Link) -> None:
         """A dialled link whose two ends are an accepted link's two ends, swapped, is this node dialling itself."""
@@ -289,7 +289,7 @@ class Mesh:
         if not info.settled.done():
             info.settled.set_result(True)
         how = "accepted" if info.target is None else "dialled"
-        log.info("link up: %s, %s, %s", info.describe(), how, info.protocol)
+        log.info("link up: %s, %s, %s, version %d", info.describe(), how, info.protocol, link.version)
 
     def link_lost(self, link: Link, error: Exception | None) -> None:
         info: LinkInfo = link.info
@@ -301,6 +301,7 @@ class Mesh:
         self.ended_traffic += traffic_of(link)
         if self.by_ends.get((info.local, info.remote)) is link:
             del self.by_ends[info.local, info.remote]
+        info.is_ourselves = info.is_ourselves or link.is_ourselves
         was_up = info.settled.done() and info.settled.result()
         reason = link.reason or ending(error, was_up)
         if was_up:

@@ -262,7 +262,6 @@ QUEUES = "Queues and frames"
 STATUS = "Status and log"
 
 # The features to come.
-_LARGE = "large frames"
 _HANDSHAKES = "limits of handshakes"
 _ROUTING_2 = "routing version 2"
 
@@ -301,7 +300,7 @@ class Config:
         LINKS, _choice("lowdelay", "throughput", "reliability", "mincost"), None,
         "IP type of service of the links (IPv6: traffic class)", pending="type of service")
     link_version: int = option(
-        LINKS, COUNT, 2, "newest wire version spoken; 1 is the wire of 2009 on every link", 1, 2, pending=_LARGE)
+        LINKS, COUNT, 2, "newest wire version spoken; 1 is the wire of 2009 on every link", 1, 2, live=True)
 
     key: Path | None = option(TRUST, FILE, None, "private key of this node (PEM)", live=True)
     cert: Path | None = option(TRUST, FILE, None, "certificate of this node and its chain (PEM)", live=True)
@@ -338,7 +337,7 @@ class Config:
     iface_up_command: str | None = option(
         INTERFACE, TEXT, None, "run when the interface is up, with IFACE and MAC set, before rights are given up")
     iface_down_command: str | None = option(INTERFACE, TEXT, None, "run at the end, with IFACE and MAC set", live=True)
-    iface_offload: bool = option(INTERFACE, YES_NO, True, "use the kernel's offloads", pending=_LARGE)
+    iface_offload: bool = option(INTERFACE, YES_NO, True, "use the kernel's offloads")
 
     user: str | None = option(SECURITY, USER, None, "become this user after set-up", pending="local security")
     group: str | None = option(SECURITY, GROUP, None, "become this group after set-up", pending="local security")
@@ -408,7 +407,7 @@ class Config:
         QUEUES, SIZE, M, "bytes of frames waiting on one link; the tighter of the two limits wins", 65664, G, live=True)
     max_waiting_total: int = option(
         QUEUES, SIZE, 256 * M, "bytes waiting on all links together; over it the longest queue loses first",
-        65664, 1024 * G, pending="a limit for all queues together")
+        65664, 1024 * G)
     max_input_queue_size: int = option(
         QUEUES, SIZE, 4 * M, "unparsed input of one link; no more is read until it is parsed",
         4 + U16 * 12, G, live=True)  # least: the largest packet of version 1, a route set

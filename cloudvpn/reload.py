@@ -49,7 +49,8 @@ class TrustFiles:
             check_secrets(config)
         password = config.key_pass if config.key_pass_file is None else self.read_password(config.key_pass_file)
         credentials = load(
-            config.key, config.cert, config.ca, config.crl, password, dh=config.dh, crl_required=config.crl_required
+            config.key, config.cert, config.ca, config.crl, password,
+            dh=config.dh, crl_required=config.crl_required, link_version=config.link_version,
         )
         self.signature = signature
         return credentials

@@ -127,7 +127,7 @@ class StatusFile:
                f"\t(fd {info.descriptor})")
         yield f" = connected to addr `{info.remote[0]} {info.remote[1]}'"
         if info.identity is not None:
-            yield f" = certificate `{escape(info.identity.name)}', {info.protocol}"
+            yield f" = certificate `{escape(info.identity.name)}', {info.protocol}, version {link.version}"
         yield f" = connected for {now - info.opened:.6g} seconds"
         yield from traffic_lines("", traffic_of(link), self.before.get(link, Traffic()), seconds)
         if link.frames_dropped or link.queue.waiting_data:
@@ -148,6 +148,8 @@ class StatusFile:
     def counter_lines(self) -> Iterator[str]:
         """What 2009 did not have: where frames went, each lost one by its reason."""
         switch, routes = self.switch, self.switch.routes
+        if self.interface is not None:
+            yield self.interface.describe()
         yield (f"frames: from interface {switch.frames_from_tap}, to interface {switch.frames_to_tap}, "
                f"from links {switch.frames_from_links}, to links {switch.frames_to_links}, copies {switch.copies}")
         yield "dropped: " + ", ".join(f"{reason} {count}" for reason, count in switch.dropped().items())

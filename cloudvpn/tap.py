@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -25,9 +26,21 @@ log = logging.getLogger("cloudvpn")
 TUNGETIFF = 0x800454D2
 SIOCGIFHWADDR = 0x8927
 SIOCGIFFLAGS = 0x8913
+TUNSETOFFLOAD = 0x400454D0
+IFF_VNET_HDR = 0x4000
 IFF_UP = 1
 IFREQ_BYTES = 40
 COMMAND_SECONDS = 60
+
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
+TCP_OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6
+# What to ask the kernel for, the most first. Linux grants the two of UDP together or not at all, from 6.2 on.
+OFFLOADS = (
+    TCP_OFFLOADS | TUN_F_TSO_ECN | TUN_F_USO4 | TUN_F_USO6,
+    TCP_OFFLOADS | TUN_F_TSO_ECN,
+    TCP_OFFLOADS,
+    TUN_F_CSUM,
+)
 
 
 @dataclass(frozen=True)
@@ -51,9 +64,7 @@ class TapDevice:
         self.config = config
         wanted = name or config.iface_dev or ""
         try:
-            self.device = pytun.TunTapDevice(
-                name=wanted, flags=pytun.IFF_TAP | pytun.IFF_NO_PI, dev=str(config.tunctl)
-            )
+            self.device, self.offloads = open_device(wanted, str(config.tunctl), config.iface_offload)
         except (OSError, pytun.Error) as error:
             raise SetupError(opening_failed(wanted, str(config.tunctl), error)) from error
         self.fd: int = self.device.fileno()
@@ -62,6 +73,10 @@ class TapDevice:
         self.name: str = self.device.name
         # The kernel answers for an interface's flags on any socket; look() asks at each heartbeat.
         self.any_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    @property
+    def has_udp_offload(self) -> bool:
+        return bool(self.offloads & TUN_F_USO4)
 
     def set_up(self) -> None:
         """MAC, MTU, addresses, up, then the user's command. Raises SetupError."""
@@ -132,9 +147,40 @@ class TapDevice:
         self.device.close()
 
 
+def open_device(name: str, control: str, with_offloads: bool) -> tuple[pytun.TunTapDevice, int]:
+    """A TAP with all the offloads that the kernel grants, and which: TUN_F_* flags; 0: it has no offload headers."""
+    plain = pytun.IFF_TAP | pytun.IFF_NO_PI
+    if with_offloads:
+        try:
+            device = pytun.TunTapDevice(name=name, flags=plain | IFF_VNET_HDR, dev=control)
+        except (OSError, pytun.Error) as error:
+            if number_of(error) != errno.EINVAL:
+                raise
+        else:
+            for offloads in OFFLOADS:
+                with contextlib.suppress(OSError):
+                    fcntl.ioctl(device.fileno(), TUNSETOFFLOAD, offloads)
+                    return device, offloads
+            device.close()
+    device = pytun.TunTapDevice(name=name, flags=plain, dev=control)
+    # A persistent interface keeps what the last program asked for, and would hand super-frames to one that cannot cut.
+    fcntl.ioctl(device.fileno(), TUNSETOFFLOAD, 0)
+    return device, 0
+
+
+def describe_offloads(granted: int) -> str:
+    kinds = " and ".join(kind for flag, kind in ((TUN_F_TSO4, "TCP"), (TUN_F_USO4, "UDP")) if granted & flag)
+    return f"offloads for {kinds}" if kinds else "no offloads"
+
+
+def number_of(error: Exception) -> int | None:
+    """The errno: python-pytun's errors have it among their arguments."""
+    return getattr(error, "errno", None) or next((part for part in error.args if isinstance(part, int)), None)
+
+
 def opening_failed(name: str, control: str, error: Exception) -> str:
     """What the kernel's answer means and what to do about it."""
-    number = getattr(error, "errno", None) or next((part for part in error.args if isinstance(part, int)), None)
+    number = number_of(error)
     what = f"opening TAP {name or '(any name)'} through {control}"
     if number in (errno.EPERM, errno.EACCES):
         return f"{what}: no permission: start as root or with CAP_NET_ADMIN"

@@ -30,6 +30,7 @@ from cloudvpn.trust import Peer, PeerIdentity, Refused, Trust, identify, load_tr
 
 __all__ = ["Credentials", "Peer", "PeerIdentity", "Refused", "Trust", "handshake_reason", "identify", "load"]
 
+PROTOCOLS: Final = ("cloudvpn/2", "cloudvpn/1")  # ALPN, the best first; a peer of 2009 knows none
 NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which `ssl` does not name
 CLOSED_EARLY: Final = "closed by the peer during the handshake, its log may say why"
 KEYS: Final = (
@@ -95,7 +96,7 @@ def _read_or_refused() -> Iterator[None]:
 
 def load(
     key: Path, cert: Path, ca: Sequence[Path], crl: Sequence[Path], key_pass: str | None, *,
-    dh: Path | None = None, crl_required: bool = False,
+    dh: Path | None = None, crl_required: bool = False, link_version: int = 2,
 ) -> Credentials:  # fmt: skip
     """Read all files anew, into contexts of their own; ConfigError has one sentence for each bad file."""
     problems: list[str] = []
@@ -119,6 +120,7 @@ def load(
     server, client = _make_context(ssl.PROTOCOL_TLS_SERVER), _make_context(ssl.PROTOCOL_TLS_CLIENT)
     warnings = list(trust.warn(now))
     for context in (server, client):
+        context.set_alpn_protocols(PROTOCOLS[-link_version:])
         try:
             context.load_verify_locations(cadata=b"".join(one.public_bytes(Encoding.DER) for one in trust.authorities))
         except (ssl.SSLError, ValueError) as error:
@@ -162,6 +164,12 @@ def _shake(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
         with contextlib.suppress(ssl.SSLWantReadError):
             side.do_handshake()
     sides[0].do_handshake()
+
+
+def version_of(ssl_object: ssl.SSLObject) -> int:
+    """Which wire was agreed on in the handshake: 2 if both sides have it, else that of 2009."""
+    return 2 if ssl_object.selected_alpn_protocol() == PROTOCOLS[0] else 1
+
 
 
 def handshake_reason(error: BaseException) -> str:

@@ -7,12 +7,13 @@ round and is not measured.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from cloudvpn._fast.consts cimport NO_PORT, ROUTE_BYTES, ROUTES_MAX, WRITE_BYTES
 from cloudvpn._fast.idcache cimport IdCache
 from cloudvpn._fast.port cimport Port
 from cloudvpn._fast.route cimport RouteTable
+from cloudvpn._fast.offload cimport Offload
 from cloudvpn._fast.sendq cimport SendQueue
 from cloudvpn._fast.switch cimport Switch
 from cloudvpn._fast.tapport cimport BATCH_FRAMES
@@ -48,7 +49,7 @@ cdef class Parse(Loop):
         cdef Packet packet
         for _ in range(self.rounds):
             at = 0
-            while parse(data + at, size - at, &packet) == PACKET_WHOLE:
+            while parse(data + at, size - at, 1, &packet) == PACKET_WHOLE:
                 at += packet.total
                 done += 1
         return done
@@ -153,7 +154,7 @@ cdef class Queue(Loop):
         cdef uint32_t size = <uint32_t>len(self.packet), done = 0, frames, _
         for _ in range(self.ops):
             if self.queue.has_room(size):
-                memcpy(self.queue.reserve_data(size), packet, size)
+                memcpy(self.queue.reserve_data(size, 1), packet, size)
             if self.queue.waiting_bytes >= WRITE_BYTES:
                 while self.queue.take(&frames) is not None:
                     done += frames
@@ -225,8 +226,10 @@ cdef class TapStep(Step):
     cdef void batch(self) except *:
         cdef const uint8_t* data = self.stream
         cdef uint32_t at, count = self.ops // self.rounds, size = <uint32_t>len(self.stream) // count
+        cdef Offload plain
+        memset(&plain, 0, sizeof(Offload))
         for at in range(count):
-            self.switch.frame_from_tap(data + at * size, size)
+            self.switch.frame_from_tap(data + at * size, size, &plain)
             if at % BATCH_FRAMES == BATCH_FRAMES - 1:
                 self.switch.flush_touched()
         self.switch.flush_touched()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The numbers of the version-1 wire and of the tables; source: the 2009 document and docs/wire.md."""
+"""The numbers of the wire and of the tables; source: the 2009 document and docs/wire.md."""
 
 from libc.stdint cimport uint32_t
 
@@ -11,10 +11,16 @@ cdef enum PacketType:
     ECHO_REQUEST = 5
     ECHO_REPLY = 6
     ROUTE_REQUEST = 7
+    # Version 2
+    BULK_FRAME = 8
+    HELLO = 9
 
 cdef enum:
     HEADER_BYTES = 4
     BROADCAST_ID_BYTES = 4
+    BULK_BYTES = 20             # egress[8] hops[1] flags[1] offload header[10], before the frame of type 8
+    HELLO_BYTES = 12            # node id[8] features[4]
+    HOPS_MAX = 64               # hop limit of a new frame
     FRAME_HEADER_BYTES = 14     # to[6] from[6] type[2]: the least Ethernet frame on the wire
     ROUTE_BYTES = 12            # mac[6] dist[2] ping[4]
     ROUTES_MAX = 65535          # entries that the u16 of a header can count

@@ -30,6 +30,10 @@ cdef inline uint32_t load32(const uint8_t* at) noexcept nogil:
     return cloudvpn_be32(value)
 
 
+cdef inline uint64_t load64(const uint8_t* at) noexcept nogil:
+    return (<uint64_t>load32(at) << 32) | load32(at + 4)
+
+
 cdef inline uint64_t load_mac(const uint8_t* at) noexcept nogil:
     return (<uint64_t>load16(at) << 32) | load32(at + 2)
 
@@ -42,6 +46,11 @@ cdef inline void store16(uint8_t* at, uint16_t value) noexcept nogil:
 cdef inline void store32(uint8_t* at, uint32_t value) noexcept nogil:
     value = cloudvpn_be32(value)
     memcpy(at, &value, 4)
+
+
+cdef inline void store64(uint8_t* at, uint64_t value) noexcept nogil:
+    store32(at, <uint32_t>(value >> 32))
+    store32(at + 4, <uint32_t>value)
 
 
 cdef inline void store_mac(uint8_t* at, uint64_t mac) noexcept nogil:

@@ -95,9 +95,9 @@ cdef class Link(Port):
 
     # The owner calls these.
 
-    def start_packets(self, SendQueue queue not None):
+    def start_packets(self, SendQueue queue not None, uint32_t version=1):
         """Joins the switch: the peer is greeted, and what it has sent already is read."""
-        self.switch.attach(self, queue, monotonic_us())
+        self.switch.attach(self, queue, monotonic_us(), version)
         if self.end > self.start:
             self.parse()
 

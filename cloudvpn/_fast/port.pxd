@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the switch sees of its surroundings: ports to other nodes, and the TAP."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cloudvpn._fast.echo cimport EchoMeter
+from cloudvpn._fast.segment cimport Cut
 from cloudvpn._fast.sendq cimport SendQueue
 
 cdef class Port:
     cdef readonly uint32_t index            # in the switch, 1..max_ports; 0: not attached
+    cdef readonly uint32_t version          # of the wire, 1 or 2
+    cdef readonly uint64_t peer_id          # version 2: who it is; 0: it has not said hello yet
+    cdef readonly bint is_ourselves         # it said our own name
     cdef readonly bint up                   # the peer has sent a valid packet
     cdef readonly bint paused               # the transport takes nothing now
     cdef bint touched                       # stands in the switch's list of ports to flush
@@ -28,7 +32,11 @@ cdef class Port:
     cpdef came_up(self)
 
 cdef class Tap:
-    # Whether the frame was taken; if not, it is lost and counted by the switch.
-    cdef bint deliver(self, const uint8_t* frame, uint32_t size) noexcept
+    cdef uint32_t refused       # frames that were not taken, since the last flush
+
+    # Takes a frame, which must stay where it is until the flush.
+    cdef void deliver(self, const Cut* cut) noexcept
+    # Writes what is held. How many frames were refused since the last flush: they are lost.
+    cdef uint32_t flush(self) noexcept
     # Whether frames shall be read now: not while no link can take one.
     cpdef set_wanted(self, bint wanted)

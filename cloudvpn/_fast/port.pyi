@@ -4,6 +4,9 @@ from cloudvpn._fast.sendq import SendQueue
 
 class Port:
     index: int
+    version: int
+    peer_id: int
+    is_ourselves: bool
     up: bool
     paused: bool
     queue: SendQueue

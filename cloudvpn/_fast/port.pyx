@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the switch sees of its surroundings: ports to other nodes, and the TAP."""
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t
+
+from cloudvpn._fast.segment cimport piece_size, write_piece
 
 
 cdef class Port:
@@ -25,12 +28,21 @@ cdef class Port:
 cdef class Tap:
     """The local interface as the switch sees it. `_fast/tapport` puts a file descriptor under it."""
 
-    cdef bint deliver(self, const uint8_t* frame, uint32_t size) noexcept:
-        return self.take_frame(PyBytes_FromStringAndSize(<const char*>frame, size))
+    cdef void deliver(self, const Cut* cut) noexcept:
+        cdef uint32_t index
+        for index in range(cut.pieces):
+            frame = PyBytes_FromStringAndSize(NULL, piece_size(cut, index))
+            write_piece(cut, index, <uint8_t*>PyBytes_AS_STRING(frame))
+            self.refused += not self.take_frame(frame)
+
+    cdef uint32_t flush(self) noexcept:
+        cdef uint32_t refused = self.refused
+        self.refused = 0
+        return refused
 
     cpdef set_wanted(self, bint wanted):
         pass
 
     def take_frame(self, frame):
-        """For interfaces written in Python: whether the frame was taken."""
+        """For interfaces written in Python: whether the plain frame was taken."""
         raise NotImplementedError

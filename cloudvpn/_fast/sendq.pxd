@@ -17,27 +17,34 @@ cdef class SendQueue:
     cdef readonly uint32_t max_proto, max_data      # packets, frames
     cdef readonly uint32_t max_data_bytes
     cdef readonly uint32_t waiting_proto, waiting_data
+    cdef readonly uint32_t waiting_frames           # that the data packets stand for
     cdef readonly uint64_t waiting_bytes            # of data
+    cdef uint64_t* total        # bytes of data in all queues of the switch; of this one alone while it has none
+    cdef uint64_t own_total
     cdef readonly uint64_t lost                     # frames that went with a chunk for which memory ran out
 
     cdef uint8_t* proto
     cdef uint32_t proto_used, proto_room
 
-    cdef list chunks                # full chunks, exact bytes, the oldest first
-    cdef list chunk_frames          # how many frames stand in each
+    cdef list chunks                # full ones, the oldest first: exact bytes, packets, frames
     cdef PyObject* open_chunk       # the chunk being filled, owned; NULL: none
-    cdef uint32_t open_used, open_room, open_frames
+    cdef uint32_t open_used, open_room, open_packets, open_frames
 
     # Room for the body of one protocol packet of so many bytes, or NULL if a limit is reached.
     cdef uint8_t* reserve_proto(self, uint32_t size) noexcept
     cdef bint has_room(self, uint32_t size) noexcept
-    # Room for one data packet of so many bytes on the wire; NULL: no memory. Asks no limit.
-    cdef uint8_t* reserve_data(self, uint32_t size) noexcept
+    # Room for one data packet of so many bytes on the wire, which stands for so many frames; NULL: no memory. Asks no
+    # limit.
+    cdef uint8_t* reserve_data(self, uint32_t size, uint32_t frames) noexcept
     cdef bint is_empty(self) noexcept
 
     # The next bytes to write, or None: all protocol packets, then frames, at most 64 KiB or one frame at a time.
     # `*frames` is how many frames they carry.
     cdef object take(self, uint32_t* frames)
+    cdef object take_data(self, uint32_t* frames)
+    # Throws the oldest chunk away and gives the number of frames in it.
+    cdef uint32_t drop_oldest(self) noexcept
     cdef void close_chunk(self) except *
+    cdef void forget_open(self) noexcept
     # Throws everything away and gives the number of frames that waited.
     cdef uint32_t clear(self) noexcept

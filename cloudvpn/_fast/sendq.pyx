@@ -25,7 +25,7 @@ cdef class SendQueue:
         self.max_data = max_data
         self.max_data_bytes = max_data_bytes
         self.chunks = []
-        self.chunk_frames = []
+        self.total = &self.own_total
 
     def __dealloc__(self):
         PyMem_Free(self.proto)
@@ -54,7 +54,7 @@ cdef class SendQueue:
         return self.waiting_data < self.max_data and self.waiting_bytes + size <= self.max_data_bytes
 
     # HOT PATH
-    cdef uint8_t* reserve_data(self, uint32_t size) noexcept:
+    cdef uint8_t* reserve_data(self, uint32_t size, uint32_t frames) noexcept:
         cdef uint8_t* at
         if size > self.open_room - self.open_used:
             try:
@@ -69,9 +69,12 @@ cdef class SendQueue:
                 return NULL
         at = <uint8_t*>bytes_start(self.open_chunk) + self.open_used
         self.open_used += size
-        self.open_frames += 1
+        self.open_packets += 1
+        self.open_frames += frames
         self.waiting_data += 1
+        self.waiting_frames += frames
         self.waiting_bytes += size
+        self.total[0] += size
         return at
 
     cdef bint is_empty(self) noexcept:
@@ -84,15 +87,19 @@ cdef class SendQueue:
             resize_bytes(&self.open_chunk, self.open_used)
         except MemoryError:     # the chunk is gone with it
             self.lost += self.open_frames
-            self.waiting_data -= self.open_frames
+            self.waiting_data -= self.open_packets
+            self.waiting_frames -= self.open_frames
             self.waiting_bytes -= self.open_used
-            self.open_used = self.open_room = self.open_frames = 0
+            self.total[0] -= self.open_used
+            self.forget_open()
             raise
-        self.chunks.append(<object>self.open_chunk)
-        self.chunk_frames.append(self.open_frames)
+        self.chunks.append((<object>self.open_chunk, self.open_packets, self.open_frames))
         decref(self.open_chunk)
+        self.forget_open()
+
+    cdef void forget_open(self) noexcept:
         self.open_chunk = NULL
-        self.open_used = self.open_room = self.open_frames = 0
+        self.open_used = self.open_room = self.open_packets = self.open_frames = 0
 
     cdef object take(self, uint32_t* frames):
         frames[0] = 0
@@ -104,29 +111,40 @@ cdef class SendQueue:
                 self.proto = NULL
                 self.proto_room = 0
             return data
+        return self.take_data(frames)
+
+    cdef object take_data(self, uint32_t* frames):
         if not self.chunks:
             self.close_chunk()
             if not self.chunks:
                 return None
-        data = self.chunks.pop(0)
-        frames[0] = self.chunk_frames.pop(0)
-        self.waiting_data -= frames[0]
-        self.waiting_bytes -= len(data)
+        data, packets, frames[0] = self.chunks.pop(0)
+        self.waiting_data -= <uint32_t>packets
+        self.waiting_frames -= frames[0]
+        self.waiting_bytes -= <uint64_t>len(data)
+        self.total[0] -= <uint64_t>len(data)
         return data
 
     cdef uint32_t clear(self) noexcept:
-        cdef uint32_t lost = self.waiting_data
+        cdef uint32_t lost = self.waiting_frames
         decref(self.open_chunk)
-        self.open_chunk = NULL
-        self.open_used = self.open_room = self.open_frames = 0
+        self.forget_open()
         self.chunks = []
-        self.chunk_frames = []
         PyMem_Free(self.proto)
         self.proto = NULL
         self.proto_used = self.proto_room = 0
-        self.waiting_proto = self.waiting_data = 0
+        self.waiting_proto = self.waiting_data = self.waiting_frames = 0
+        self.total[0] -= self.waiting_bytes
         self.waiting_bytes = 0
         return lost
+
+    cdef uint32_t drop_oldest(self) noexcept:
+        cdef uint32_t frames = 0
+        try:
+            self.take_data(&frames)
+        except MemoryError:     # `lost` counts them
+            pass
+        return frames
 
     # What Python sees, for tests and benchmarks.
 
@@ -138,9 +156,11 @@ cdef class SendQueue:
         memcpy(at, &packet[0], <size_t>packet.shape[0])
         return True
 
-    def push_data(self, const uint8_t[::1] packet not None):
-        """Whether the data packet found a place."""
-        cdef uint8_t* at = self.reserve_data(<uint32_t>packet.shape[0]) if self.has_room(packet.shape[0]) else NULL
+    def push_data(self, const uint8_t[::1] packet not None, uint32_t frames=1):
+        """Whether the data packet, which stands for so many frames, found a place."""
+        cdef uint8_t* at = NULL
+        if self.has_room(packet.shape[0]):
+            at = self.reserve_data(<uint32_t>packet.shape[0], frames)
         if at == NULL:
             return False
         memcpy(at, &packet[0], <size_t>packet.shape[0])

@@ -14,6 +14,7 @@ from cloudvpn._fast.idcache cimport IdCache
 from cloudvpn._fast.port cimport Port, Tap
 from cloudvpn._fast.random cimport RandomSource
 from cloudvpn._fast.route cimport RouteTable
+from cloudvpn._fast.segment cimport Cut, Offload
 from cloudvpn._fast.wire cimport Packet
 
 # Why a frame, or one copy of it, was lost. frames in + copies = frames to the TAP + frames to links + drops.
@@ -27,6 +28,8 @@ cdef enum:
     DROP_NO_MEMORY
     DROP_LINK_CLOSED    # waited for a link that closed
     DROP_TAP_REFUSED    # the interface is down or gone
+    DROP_BAD_OFFLOAD    # a frame that does not fit its offload header
+    DROP_HOPS           # was sent on too often
     DROPS
 
 cdef class Switch:
@@ -35,6 +38,7 @@ cdef class Switch:
     cdef RandomSource random
     cdef Tap tap                            # None: headless
     cdef readonly uint64_t own_mac          # 0: none
+    cdef readonly uint64_t node_id          # who this node is in version 2; a new one at each start
     cdef readonly uint32_t max_frame        # B
     cdef readonly uint32_t max_ports
     cdef int64_t keepalive, timeout         # us
@@ -49,7 +53,9 @@ cdef class Switch:
     cdef PyObject** touched                 # those with something new in their queue
     cdef uint32_t touched_count
     cdef bint tap_wanted
-    cdef uint8_t* scratch                   # one route packet's body
+    cdef readonly uint64_t waiting_total    # bytes of frames in all queues
+    cdef uint64_t max_waiting
+    cdef uint8_t* scratch                   # one route packet's body, or one frame of up to 64 KiB
 
     cdef readonly uint64_t frames_from_tap, frames_from_links, frames_to_tap, frames_to_links
     cdef readonly uint64_t copies           # made by flooding, beyond the first
@@ -58,23 +64,31 @@ cdef class Switch:
 
     # Handles every whole packet at the front of `data`: how many bytes were used. Raises PeerError.
     cdef Py_ssize_t feed(self, Port port, const uint8_t* data, size_t size, int64_t now) except -1
-    cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size) noexcept
+    # A frame of the interface; if it stands for many, it counts as them, here as everywhere.
+    cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size, const Offload* offload) noexcept
     # Lets every port with something new write: once after each batch.
     cdef void flush_touched(self) noexcept
     cdef void set_paused(self, Port port, bint paused) noexcept
 
     cdef void handle(self, Port port, const Packet* packet, int64_t now) noexcept
     cdef void bring_up(self, Port port) noexcept
+    cdef int greet(self, Port port, const Packet* packet) except -1
     cdef void frame_from_link(self, Port port, const Packet* packet) noexcept
     cdef void broadcast_from_link(self, Port port, const Packet* packet) noexcept
     cdef uint32_t new_id(self) noexcept
     cdef uint32_t way_of(self, const uint8_t* frame) noexcept
-    cdef bint has_good_size(self, uint32_t size) noexcept
+    cdef bint has_good_size(self, const Cut* cut) noexcept
     cdef void flood(self, const uint8_t* frame, uint32_t size, uint32_t broadcast_id, uint32_t source) noexcept
-    cdef void send_frame(self, Port port, PacketType kind, uint32_t broadcast_id,
-                         const uint8_t* frame, uint32_t size) noexcept
-    cdef void deliver(self, const uint8_t* frame, uint32_t size) noexcept
-    cdef void drop(self, uint32_t reason) noexcept
+    cdef void flood_pieces(self, const Cut* cut, uint32_t source) noexcept
+    cdef void send(self, Port port, const Cut* cut, uint8_t hops) noexcept
+    cdef void send_pieces(self, Port port, const Cut* cut) noexcept
+    cdef void send_broadcast(self, Port port, uint32_t broadcast_id, const uint8_t* frame, uint32_t size) noexcept
+    cdef bint make_room(self, Port port, uint32_t size) noexcept
+    cdef uint8_t* begin_packet(self, Port port, uint32_t size, uint32_t frames) noexcept
+    cdef void end_packet(self, Port port, uint32_t frames) noexcept
+    cdef void deliver(self, const Cut* cut) noexcept
+    cdef void flush_tap(self) noexcept
+    cdef void drop(self, uint32_t reason, uint32_t frames) noexcept
     cdef void touch(self, Port port) noexcept
     cdef bint send_bare(self, Port port, PacketType kind, uint8_t special) noexcept
     cdef void send_routes(self, Port port, PacketType kind, uint32_t count) noexcept

@@ -6,18 +6,24 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
 from cloudvpn._fast.consts cimport (
-    BROADCAST, BROADCAST_ID_BYTES, ECHO_REPLY, ECHO_REQUEST, FRAME, FRAME_HEADER_BYTES, HEADER_BYTES, LOCAL_PORT,
-    NO_PORT, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST, ROUTE_SET, ROUTES_MAX, WRITE_BYTES,
+    BROADCAST, BROADCAST_ID_BYTES, BULK_BYTES, BULK_FRAME, ECHO_REPLY, ECHO_REQUEST, FRAME, FRAME_HEADER_BYTES,
+    HEADER_BYTES, HELLO, HELLO_BYTES, HOPS_MAX, LOCAL_PORT, NO_PORT, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST, ROUTE_SET,
+    ROUTES_MAX, WRITE_BYTES,
 )
 from cloudvpn._fast.endian cimport is_group, load_mac, store32
 from cloudvpn._fast.echo cimport EchoMeter
+from cloudvpn._fast.offload cimport is_plain
+from cloudvpn._fast.segment cimport piece_size, plan_cut, plan_plain, read_offload, write_piece
 from cloudvpn._fast.sendq cimport SendQueue
-from cloudvpn._fast.wire cimport PACKET_PARTIAL, PACKET_UNKNOWN, Verdict, parse, store_header
+from cloudvpn._fast.wire cimport (
+    PACKET_PARTIAL, PACKET_WHOLE, Verdict, parse, raise_verdict, store_bulk_header, store_header, store_hello,
+)
 
 from cloudvpn.errors import InternalError, PeerError
 
 DROP_NAMES = (
     "short", "long", "duplicate", "backward", "nowhere", "queue_full", "no_memory", "link_closed", "tap_refused",
+    "bad_offload", "hops",
 )
 assert len(DROP_NAMES) == DROPS
 
@@ -31,6 +37,7 @@ cdef class Switch:
     def __cinit__(
         self, RouteTable routes not None, IdCache ids not None, RandomSource random not None, *,
         uint32_t max_frame=8192, int64_t keepalive=5_000_000, int64_t timeout=60_000_000,
+        uint64_t max_waiting=256 << 20,
     ):
         if not FRAME_HEADER_BYTES <= max_frame <= 0xFFFF:
             raise ValueError("a frame on the wire has 14 to 65,535 bytes")
@@ -40,6 +47,8 @@ cdef class Switch:
         self.max_frame = max_frame
         self.keepalive = keepalive
         self.timeout = timeout
+        self.max_waiting = max_waiting
+        self.node_id = (<uint64_t>random.next32() << 32) | random.next32() | 1      # 0 means nobody
         self.max_ports = routes.max_ports
         self.slots = [None]
         self.free_slots = []
@@ -59,8 +68,9 @@ cdef class Switch:
 
     # Ports come and go.
 
-    def attach(self, Port port not None, SendQueue queue not None, int64_t now):
-        """Takes the port in and greets its peer: an echo request and a full route set."""
+    def attach(self, Port port not None, SendQueue queue not None, int64_t now, uint32_t version=1):
+        """Takes the port in and greets its peer: a hello (version 2), an echo request and a full route set."""
+        cdef uint8_t* at
         if port.index:
             raise InternalError("the port is attached already")
         if self.attached_count == self.max_ports:
@@ -72,12 +82,20 @@ cdef class Switch:
             port.index = <uint32_t>len(self.slots)
             self.slots.append(port)
         port.queue = queue
+        queue.total = &self.waiting_total
+        port.version = version
         port.echo = EchoMeter(now, self.random.next32() & 0xFF)
         port.asked_set = now - SET_REQUEST_INTERVAL
         port.place_attached = self.attached_count
         self.attached[self.attached_count] = <PyObject*>port
         self.attached_count += 1
         self.routes.attach(port.index)
+        if version == 2:
+            at = queue.reserve_proto(HEADER_BYTES + HELLO_BYTES)
+            if at == NULL:
+                raise MemoryError()
+            store_hello(at, self.node_id)
+            port.packets_out += 1
         self.ask_echo(port, now)
         self.send_routes(port, ROUTE_SET, self.routes.write_set(self.scratch))
         self.flush_touched()
@@ -107,6 +125,7 @@ cdef class Switch:
         self.drops[DROP_NO_MEMORY] += port.queue.lost
         self.frames_to_links -= port.queue.lost
         at = port.queue.clear()
+        port.queue.total = &port.queue.own_total
         port.frames_dropped += at
         port.frames_out -= at
         self.frames_to_links -= at
@@ -162,22 +181,38 @@ cdef class Switch:
         cdef Packet packet
         cdef Verdict verdict
         while port.index:
-            verdict = parse(data + at, size - at, &packet)
+            verdict = parse(data + at, size - at, port.version, &packet)
             if verdict == PACKET_PARTIAL:
                 break
-            if verdict == PACKET_UNKNOWN:
-                raise PeerError(f"packet of unknown type {packet.kind}")
+            if verdict != PACKET_WHOLE:
+                self.flush_tap()
+                raise_verdict(verdict, &packet)
+            if port.version == 2 and (packet.kind == HELLO or not port.peer_id):
+                self.greet(port, &packet)
             at += packet.total
             port.packets_in += 1
             if not port.up:
                 self.bring_up(port)
             if port.index:      # nobody has closed it meanwhile
                 self.handle(port, &packet, now)
+        self.flush_tap()
         return at
+
+    cdef int greet(self, Port port, const Packet* packet) except -1:
+        """The hello comes first, and once."""
+        if packet.kind != HELLO:
+            raise PeerError(f"packet of type {packet.kind} before its hello")
+        if port.peer_id or packet.node == 0:
+            raise PeerError("a second hello" if port.peer_id else "a hello without a name")
+        port.peer_id = packet.node
+        if port.peer_id == self.node_id:
+            port.is_ourselves = True
+            raise PeerError("it is this node itself")
+        return 0
 
     # HOT PATH
     cdef void handle(self, Port port, const Packet* packet, int64_t now) noexcept:
-        if packet.kind == FRAME:
+        if packet.kind == BULK_FRAME or packet.kind == FRAME:
             self.frame_from_link(port, packet)
         elif packet.kind == BROADCAST:
             self.broadcast_from_link(port, packet)
@@ -192,61 +227,79 @@ cdef class Switch:
             self.routes.apply_set(port.index, packet.body, packet.size // ROUTE_BYTES)
         elif packet.kind == ROUTE_DIFF:
             self.routes.apply_diff(port.index, packet.body, packet.size // ROUTE_BYTES)
-        else:
+        elif packet.kind == ROUTE_REQUEST:
             port.wants_set = True       # answered at the next beat, however often it is asked
 
     # HOT PATH
     cdef void frame_from_link(self, Port port, const Packet* packet) noexcept:
         cdef uint32_t way
-        port.frames_in += 1
-        self.frames_from_links += 1
-        if not self.has_good_size(packet.size):
+        cdef Cut cut
+        cdef bint fits = True
+        if packet.kind == FRAME:
+            plan_plain(&cut, packet.body, packet.size)
+        else:
+            fits = plan_cut(&cut, packet.body, packet.size, &packet.offload)
+        port.frames_in += cut.pieces
+        self.frames_from_links += cut.pieces
+        if not fits:
+            self.drop(DROP_BAD_OFFLOAD, 1)
+            return
+        if not self.has_good_size(&cut):
             return
         way = self.way_of(packet.body)
         if way == LOCAL_PORT:
-            self.deliver(packet.body, packet.size)
+            self.deliver(&cut)
         elif way == NO_PORT:
-            self.flood(packet.body, packet.size, self.new_id(), port.index)
+            self.flood_pieces(&cut, port.index)
         elif way == port.index:
-            self.drop(DROP_BACKWARD)
+            self.drop(DROP_BACKWARD, cut.pieces)
+        elif packet.hops <= 1:
+            self.drop(DROP_HOPS, cut.pieces)
         else:
-            self.send_frame(<Port>self.slots[way], FRAME, 0, packet.body, packet.size)
+            self.send(<Port>self.slots[way], &cut, packet.hops - 1)
 
     # HOT PATH
     cdef void broadcast_from_link(self, Port port, const Packet* packet) noexcept:
         cdef uint32_t way
+        cdef Cut cut
+        plan_plain(&cut, packet.body, packet.size)
         port.frames_in += 1
         self.frames_from_links += 1
-        if not self.has_good_size(packet.size):
+        if not self.has_good_size(&cut):
             return
         if self.ids.seen(packet.broadcast_id):
-            self.drop(DROP_DUPLICATE)
+            self.drop(DROP_DUPLICATE, 1)
             return
         way = self.way_of(packet.body)
         if way == LOCAL_PORT:
-            self.deliver(packet.body, packet.size)
+            self.deliver(&cut)
         elif way == NO_PORT:
             self.flood(packet.body, packet.size, packet.broadcast_id, port.index)
         elif way == port.index:
-            self.drop(DROP_BACKWARD)
+            self.drop(DROP_BACKWARD, 1)
         else:       # it keeps its id: another copy may come by another way
-            self.send_frame(<Port>self.slots[way], BROADCAST, packet.broadcast_id, packet.body, packet.size)
+            self.send_broadcast(<Port>self.slots[way], packet.broadcast_id, packet.body, packet.size)
 
     # A frame comes from the TAP.
 
     # HOT PATH
-    cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size) noexcept:
+    cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size, const Offload* offload) noexcept:
         cdef uint32_t way
-        self.frames_from_tap += 1
-        if not self.has_good_size(size):
+        cdef Cut cut
+        if not plan_cut(&cut, frame, size, offload):
+            self.frames_from_tap += 1
+            self.drop(DROP_BAD_OFFLOAD, 1)
+            return
+        self.frames_from_tap += cut.pieces
+        if not self.has_good_size(&cut):
             return
         way = self.way_of(frame)
         if way == NO_PORT:
-            self.flood(frame, size, self.new_id(), LOCAL_PORT)
+            self.flood_pieces(&cut, LOCAL_PORT)
         elif way == LOCAL_PORT:
-            self.drop(DROP_BACKWARD)
+            self.drop(DROP_BACKWARD, cut.pieces)
         else:
-            self.send_frame(<Port>self.slots[way], FRAME, 0, frame, size)
+            self.send(<Port>self.slots[way], &cut, HOPS_MAX)
 
     cdef uint32_t new_id(self) noexcept:
         """A random id, remembered, so that our own broadcast is known when it comes back."""
@@ -256,12 +309,13 @@ cdef class Switch:
         return broadcast_id
 
     # HOT PATH
-    cdef bint has_good_size(self, uint32_t size) noexcept:
+    cdef bint has_good_size(self, const Cut* cut) noexcept:
+        cdef uint32_t size = piece_size(cut, 0)
         if size < FRAME_HEADER_BYTES:
-            self.drop(DROP_SHORT)
+            self.drop(DROP_SHORT, cut.pieces)
             return False
         if size > self.max_frame:
-            self.drop(DROP_LONG)
+            self.drop(DROP_LONG, cut.pieces)
             return False
         return True
 
@@ -274,61 +328,137 @@ cdef class Switch:
     # And goes out.
 
     # HOT PATH
+    cdef void flood_pieces(self, const Cut* cut, uint32_t source) noexcept:
+        """Each piece by itself: broadcasts are never offloaded."""
+        cdef uint32_t index
+        if is_plain(&cut.offload):
+            self.flood(cut.frame, cut.size, self.new_id(), source)
+            return
+        for index in range(cut.pieces):
+            write_piece(cut, index, self.scratch)
+            self.flood(self.scratch, piece_size(cut, index), self.new_id(), source)
+            self.flush_tap()    # before the next piece takes the place of this one
+
+    # HOT PATH
     cdef void flood(self, const uint8_t* frame, uint32_t size, uint32_t broadcast_id, uint32_t source) noexcept:
         """To all links that are up, and to the TAP, but not to where it came from."""
         cdef uint32_t at, sent = 0
         cdef Port port
+        cdef Cut cut
         if source != LOCAL_PORT and self.tap is not None:
-            self.deliver(frame, size)
+            plan_plain(&cut, frame, size)
+            self.deliver(&cut)
             sent = 1
         for at in range(self.up_count):
             port = <Port>self.up[at]
             if port.index != source:
-                self.send_frame(port, BROADCAST, broadcast_id, frame, size)
+                self.send_broadcast(port, broadcast_id, frame, size)
                 sent += 1
         if sent == 0:
-            self.drop(DROP_NOWHERE)
+            self.drop(DROP_NOWHERE, 1)
         else:
             self.copies += sent - 1
 
     # HOT PATH
-    cdef void send_frame(self, Port port, PacketType kind, uint32_t broadcast_id,
-                         const uint8_t* frame, uint32_t size) noexcept:
-        cdef uint32_t header = HEADER_BYTES + (BROADCAST_ID_BYTES if kind == BROADCAST else 0)
+    cdef void send(self, Port port, const Cut* cut, uint8_t hops) noexcept:
+        """A unicast frame: whole where the peer understands that, else as the plain frames that it stands for."""
+        cdef uint8_t* at
+        if port.version == 1:
+            self.send_pieces(port, cut)
+            return
+        at = self.begin_packet(port, HEADER_BYTES + BULK_BYTES + cut.size, cut.pieces)
+        if at != NULL:
+            store_bulk_header(at, cut.size, hops, &cut.offload)
+            memcpy(at + HEADER_BYTES + BULK_BYTES, cut.frame, cut.size)
+            self.end_packet(port, cut.pieces)
+
+    # HOT PATH
+    cdef void send_pieces(self, Port port, const Cut* cut) noexcept:
+        cdef uint32_t index, size
+        cdef uint8_t* at
+        for index in range(cut.pieces):
+            size = piece_size(cut, index)
+            at = self.begin_packet(port, HEADER_BYTES + size, 1)
+            if at != NULL:
+                store_header(at, FRAME, 0, <uint16_t>size)
+                write_piece(cut, index, at + HEADER_BYTES)
+                self.end_packet(port, 1)
+
+    # HOT PATH
+    cdef void send_broadcast(self, Port port, uint32_t broadcast_id, const uint8_t* frame, uint32_t size) noexcept:
+        cdef uint8_t* at = self.begin_packet(port, HEADER_BYTES + BROADCAST_ID_BYTES + size, 1)
+        if at != NULL:
+            store_header(at, BROADCAST, 0, <uint16_t>size)
+            store32(at + HEADER_BYTES, broadcast_id)
+            memcpy(at + HEADER_BYTES + BROADCAST_ID_BYTES, frame, size)
+            self.end_packet(port, 1)
+
+    # HOT PATH
+    cdef uint8_t* begin_packet(self, Port port, uint32_t size, uint32_t frames) noexcept:
+        """Room in the port's queue for a packet that stands for so many frames; NULL: dropped and counted."""
         cdef SendQueue queue = port.queue
         cdef uint8_t* at
-        if not queue.has_room(header + size):
+        if not queue.has_room(size):
             if not port.paused:
                 port.flush()
-            if not queue.has_room(header + size):
-                port.frames_dropped += 1
-                self.drop(DROP_QUEUE_FULL)
-                return
-        at = queue.reserve_data(header + size)
+            if not queue.has_room(size):
+                port.frames_dropped += frames
+                self.drop(DROP_QUEUE_FULL, frames)
+                return NULL
+        if self.waiting_total + size > self.max_waiting and not self.make_room(port, size):
+            port.frames_dropped += frames
+            self.drop(DROP_QUEUE_FULL, frames)
+            return NULL
+        at = queue.reserve_data(size, frames)
         if at == NULL:
-            port.frames_dropped += 1
-            self.drop(DROP_NO_MEMORY)
-            return
-        store_header(at, kind, 0, <uint16_t>size)
-        if kind == BROADCAST:
-            store32(at + HEADER_BYTES, broadcast_id)
-        memcpy(at + header, frame, size)
-        port.frames_out += 1
+            port.frames_dropped += frames
+            self.drop(DROP_NO_MEMORY, frames)
+        return at
+
+    cdef bint make_room(self, Port port, uint32_t size) noexcept:
+        """All queues together are full: the longest one loses its oldest frames, or the new one if that is its own."""
+        cdef uint32_t at, frames
+        cdef Port longest
+        while self.waiting_total + size > self.max_waiting:
+            longest = port
+            for at in range(self.attached_count):
+                if (<Port>self.attached[at]).queue.waiting_bytes > longest.queue.waiting_bytes:
+                    longest = <Port>self.attached[at]
+            if longest is port:
+                return False
+            frames = longest.queue.drop_oldest()
+            longest.frames_dropped += frames
+            longest.frames_out -= frames
+            self.frames_to_links -= frames
+            self.drop(DROP_QUEUE_FULL, frames)
+        return True
+
+    # HOT PATH
+    cdef void end_packet(self, Port port, uint32_t frames) noexcept:
+        port.frames_out += frames
         port.packets_out += 1
-        self.frames_to_links += 1
+        self.frames_to_links += frames
         self.touch(port)
-        if queue.waiting_bytes >= WRITE_BYTES and not port.paused:
+        if port.queue.waiting_bytes >= WRITE_BYTES and not port.paused:
             port.flush()
 
     # HOT PATH
-    cdef void deliver(self, const uint8_t* frame, uint32_t size) noexcept:
-        if self.tap is not None and self.tap.deliver(frame, size):
-            self.frames_to_tap += 1
+    cdef void deliver(self, const Cut* cut) noexcept:
+        if self.tap is None:
+            self.drop(DROP_TAP_REFUSED, cut.pieces)
         else:
-            self.drop(DROP_TAP_REFUSED)
+            self.tap.deliver(cut)
+            self.frames_to_tap += cut.pieces
 
-    cdef void drop(self, uint32_t reason) noexcept:
-        self.drops[reason] += 1
+    cdef void flush_tap(self) noexcept:
+        cdef uint32_t refused
+        if self.tap is not None:
+            refused = self.tap.flush()
+            self.frames_to_tap -= refused
+            self.drop(DROP_TAP_REFUSED, refused)
+
+    cdef void drop(self, uint32_t reason, uint32_t frames) noexcept:
+        self.drops[reason] += frames
 
     cdef void touch(self, Port port) noexcept:
         if not port.touched:
@@ -421,9 +551,11 @@ cdef class Switch:
         finally:
             self.flush_touched()
 
-    def send_from_tap(self, const uint8_t[::1] frame not None):
-        """Takes a frame from the local interface and lets all ports write."""
-        self.frame_from_tap(&frame[0] if frame.shape[0] else NULL, <uint32_t>frame.shape[0])
+    def send_from_tap(self, const uint8_t[::1] frame not None, offload=(0, 0, 0, 0, 0, 0)):
+        """Takes a frame from the local interface, its offload header as `segment.cut` does; lets all ports write."""
+        cdef Offload header
+        read_offload(&header, offload)
+        self.frame_from_tap(&frame[0] if frame.shape[0] else NULL, <uint32_t>frame.shape[0], &header)
         self.flush_touched()
 
     def pause(self, Port port not None, bint paused):

@@ -4,15 +4,21 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from cloudvpn._fast.offload cimport Offload
+
 cdef enum Verdict:
     PACKET_WHOLE        # `packet` is filled, its body lies in the given bytes
     PACKET_PARTIAL      # more bytes are needed: `packet.total`, as far as known
     PACKET_UNKNOWN      # a type that was not negotiated: the link must close
+    PACKET_BAD_SIZE     # a size that this type cannot have: the link must close
 
 cdef struct Packet:
     uint8_t kind                # PacketType
     uint8_t special             # echo id
+    uint8_t hops                # how many more nodes may send it on; version 1 does not say
     uint32_t broadcast_id
+    uint64_t node               # type 8: where it leaves the mesh, 0: look the MAC up; type 9: who the peer is
+    Offload offload             # type 8
     uint32_t size               # of the body, bytes
     uint32_t total              # of the packet, bytes, with its header
     const uint8_t* body         # the frame, or the route entries
@@ -23,8 +29,13 @@ cdef struct Route:
     uint32_t ping               # us; 0 deletes
 
 # Any bytes give exactly one verdict; reads nothing past `size`.
-cdef Verdict parse(const uint8_t* data, size_t size, Packet* packet) noexcept nogil
+cdef Verdict parse(const uint8_t* data, size_t size, uint32_t version, Packet* packet) noexcept nogil
 
 cdef Route load_route(const uint8_t* at) noexcept nogil
 cdef void store_route(uint8_t* at, const Route* route) noexcept nogil
 cdef void store_header(uint8_t* at, uint8_t kind, uint8_t special, uint16_t size) noexcept nogil
+# Everything of a type 8 that stands before its frame of `size` bytes.
+cdef void store_bulk_header(uint8_t* at, uint32_t size, uint8_t hops, const Offload* offload) noexcept nogil
+cdef void store_hello(uint8_t* at, uint64_t node) noexcept nogil
+# PeerError for a verdict that closes the link.
+cdef int raise_verdict(Verdict verdict, const Packet* packet) except -1

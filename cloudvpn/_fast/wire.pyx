@@ -4,44 +4,72 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from cloudvpn._fast.consts cimport (
-    BROADCAST, BROADCAST_ID_BYTES, ECHO_REQUEST, FRAME, HEADER_BYTES, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST,
-    ROUTE_SET, ROUTES_MAX,
+    BROADCAST, BROADCAST_ID_BYTES, BULK_BYTES, BULK_FRAME, ECHO_REQUEST, FRAME, HEADER_BYTES, HELLO, HELLO_BYTES,
+    HOPS_MAX, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST, ROUTE_SET, ROUTES_MAX,
 )
-from cloudvpn._fast.endian cimport load16, load32, load_mac, store16, store32, store_mac
+from cloudvpn._fast.endian cimport load16, load32, load64, load_mac, store16, store32, store64, store_mac
+from cloudvpn._fast.offload cimport SUPER_FRAME_MAX, load_offload, store_offload
+from cloudvpn._fast.segment cimport describe_offload, read_offload
 
 from cloudvpn.errors import PeerError
 
 
 # HOT PATH
-cdef Verdict parse(const uint8_t* data, size_t size, Packet* packet) noexcept nogil:
+cdef Verdict parse(const uint8_t* data, size_t size, uint32_t version, Packet* packet) noexcept nogil:
     cdef uint32_t count, prefix = HEADER_BYTES, body
 
     packet.total = HEADER_BYTES
     if size < 1:
         return PACKET_PARTIAL
     packet.kind = data[0]
-    if packet.kind < ROUTE_SET or packet.kind > ROUTE_REQUEST:
+    if not is_known(packet.kind, version):
         return PACKET_UNKNOWN
     if size < HEADER_BYTES:
         return PACKET_PARTIAL
     packet.special = data[1]
     count = load16(data + 2)
-    if packet.kind == FRAME:
+    if packet.kind == BULK_FRAME:
+        prefix = HEADER_BYTES + BULK_BYTES
+        count += <uint32_t>packet.special << 16
+        if count < BULK_BYTES or count > BULK_BYTES + SUPER_FRAME_MAX:
+            return PACKET_BAD_SIZE
+        body = count - BULK_BYTES
+    elif packet.kind == FRAME:
         body = count
     elif packet.kind == BROADCAST:
         body = count
         prefix = HEADER_BYTES + BROADCAST_ID_BYTES
     elif packet.kind <= ROUTE_DIFF:
         body = count * ROUTE_BYTES
+    elif packet.kind == HELLO:
+        if count < HELLO_BYTES:
+            return PACKET_BAD_SIZE
+        body = count
     else:
         body = 0        # the size of echoes and requests is ignored, they never have a body
     packet.total = prefix + body
     if packet.total > size:
         return PACKET_PARTIAL
-    packet.broadcast_id = load32(data + HEADER_BYTES) if packet.kind == BROADCAST else 0
     packet.size = body
     packet.body = data + prefix
+    packet.hops = HOPS_MAX
+    data += HEADER_BYTES
+    if packet.kind == BROADCAST:
+        packet.broadcast_id = load32(data)
+    elif packet.kind == BULK_FRAME:
+        packet.node = load64(data)
+        packet.hops = data[8]
+        load_offload(&packet.offload, data + 10)
+    elif packet.kind == HELLO:
+        packet.node = load64(data)
     return PACKET_WHOLE
+
+
+cdef bint is_known(uint8_t kind, uint32_t version) noexcept nogil:
+    """Version 2 has no type 3: its frames are type 8."""
+    if version == 1:
+        return ROUTE_SET <= kind <= ROUTE_REQUEST
+    return ROUTE_SET <= kind <= HELLO and kind != FRAME
 
 
 cdef Route load_route(const uint8_t* at) noexcept nogil:
@@ -64,13 +92,31 @@ cdef void store_header(uint8_t* at, uint8_t kind, uint8_t special, uint16_t size
     store16(at + 2, size)
 
 
+# HOT PATH
+cdef void store_bulk_header(uint8_t* at, uint32_t size, uint8_t hops, const Offload* offload) noexcept nogil:
+    size += BULK_BYTES
+    store_header(at, BULK_FRAME, <uint8_t>(size >> 16), <uint16_t>size)
+    at += HEADER_BYTES
+    store64(at, 0)
+    at[8] = hops
+    at[9] = 0
+    store_offload(at + 10, offload)
+
+
+cdef void store_hello(uint8_t* at, uint64_t node) noexcept nogil:
+    store_header(at, HELLO, 0, HELLO_BYTES)
+    store64(at + HEADER_BYTES, node)
+    store32(at + HEADER_BYTES + 8, 0)
+
+
 # What Python sees: the same parser and builders, for tests, benchmarks and tools.
 
-def read_packets(const uint8_t[::1] data not None):
+def read_packets(const uint8_t[::1] data not None, uint32_t version=1):
     """All whole packets at the front of `data`, and how many bytes they take.
 
-    Routes come as `(kind, [(mac, dist, ping), ...])`, frames as `(3, frame)`, broadcasts as `(4, id, frame)`, the
-    rest as `(kind, special)`. Raises PeerError at an unknown type.
+    Routes come as `(kind, [(mac, dist, ping), ...])`, frames as `(3, frame)`, broadcasts as `(4, id, frame)`, bulk
+    frames as `(8, egress, hops, offload, frame)`, hellos as `(9, node)`, the rest as `(kind, special)`. Raises
+    PeerError at a type that the version does not have, or a size that the type cannot have.
     """
     cdef size_t at = 0, size = data.shape[0]
     cdef const uint8_t* base = &data[0] if size else NULL
@@ -78,13 +124,18 @@ def read_packets(const uint8_t[::1] data not None):
     cdef Verdict verdict
     packets = []
     while True:
-        verdict = parse(base + at, size - at, &packet)
-        if verdict == PACKET_UNKNOWN:
-            raise PeerError(f"unknown packet type {packet.kind}")
+        verdict = parse(base + at, size - at, version, &packet)
         if verdict == PACKET_PARTIAL:
             return packets, at
+        if verdict != PACKET_WHOLE:
+            raise_verdict(verdict, &packet)
         packets.append(describe(&packet))
         at += packet.total
+
+
+cdef int raise_verdict(Verdict verdict, const Packet* packet) except -1:
+    what = "packet of unknown type" if verdict == PACKET_UNKNOWN else "packet of an impossible size, type"
+    raise PeerError(f"{what} {packet.kind}")
 
 
 cdef object describe(const Packet* packet):
@@ -96,9 +147,13 @@ cdef object describe(const Packet* packet):
             route = load_route(packet.body + at * ROUTE_BYTES)
             routes.append((route.mac, route.dist, route.ping))
         return packet.kind, routes
-    if packet.kind >= ECHO_REQUEST:
+    if packet.kind == HELLO:
+        return packet.kind, packet.node
+    if ECHO_REQUEST <= packet.kind <= ROUTE_REQUEST:
         return packet.kind, packet.special
     frame = PyBytes_FromStringAndSize(<const char*>packet.body, packet.size)
+    if packet.kind == BULK_FRAME:
+        return packet.kind, packet.node, packet.hops, describe_offload(&packet.offload), frame
     return (packet.kind, packet.broadcast_id, frame) if packet.kind == BROADCAST else (packet.kind, frame)
 
 
@@ -144,3 +199,20 @@ def bare_packet(uint8_t kind, uint8_t special):
         raise ValueError("a packet without a body is of kind 5, 6 or 7")
     store_header(header, kind, special, 0)
     return header[:HEADER_BYTES]
+
+
+def bulk_packet(bytes frame not None, offload=(0, 0, 0, 0, 0, 0), uint8_t hops=HOPS_MAX):
+    """A unicast frame of version 2, of up to 65,600 bytes; the offload header as `segment.cut` takes it."""
+    cdef uint8_t header[HEADER_BYTES + BULK_BYTES]
+    cdef Offload fields
+    if len(frame) > SUPER_FRAME_MAX:
+        raise ValueError("a frame of version 2 has at most 65,600 bytes")
+    read_offload(&fields, offload)
+    store_bulk_header(header, <uint32_t>len(frame), hops, &fields)
+    return header[:HEADER_BYTES + BULK_BYTES] + frame
+
+
+def hello_packet(uint64_t node):
+    cdef uint8_t packet[HEADER_BYTES + HELLO_BYTES]
+    store_hello(packet, node)
+    return packet[:HEADER_BYTES + HELLO_BYTES]

@@ -57,7 +57,7 @@ def test_addresses_mtu_and_mac_are_set_and_the_commands_see_the_interface(lab: L
         'iface_up_command echo "up $IFACE $MAC"; ip -br link show dev "$IFACE"',
         'iface_down_command echo "down $IFACE $MAC"; ip -br link show dev "$IFACE"',
     )  # fmt: skip
-    a.wait_log("interface tap0, MAC 02:00:5e:10:00:01$", 15)
+    a.wait_log("interface tap0, MAC 02:00:5e:10:00:01, offloads for TCP", 15)
     link = host.ip("link show tap0")[0]
     assert (link["mtu"], link["address"], "UP" in link["flags"]) == (1300, "02:00:5e:10:00:01", True)
     assert addresses(host, "tap0") == {"10.9.0.1/24", "10.9.1.1/32", "fd09::1/64"}

@@ -94,8 +94,9 @@ class Link:
         assert not self.ends and a.is_alive and b.is_alive
         self.ends = ends = End(self, a, b), End(self, b, a)
         ends[0].peer, ends[1].peer = ends[1], ends[0]
+        version = min(a.version, b.version)
         for end in ends:
-            end.node.switch.attach(end, end.node.queue(), self.mesh.now)
+            end.node.switch.attach(end, end.node.queue(), self.mesh.now, version)
 
     def close(self) -> None:
         """Both sides see it at once; what is on its way is lost."""
@@ -110,10 +111,10 @@ class Link:
         mesh = self.mesh
         if mesh.is_traced:
             end.untraced += data
-            packets, used = read_packets(end.untraced)
+            packets, used = read_packets(end.untraced, end.version)
             end.untraced = end.untraced[used:]
             for packet in packets:
-                if packet[0] in (3, 4):
+                if packet[0] in (3, 4, 8):
                     mesh.trace.append(Carried(mesh.now, self, end.node, end.other, packet[0], packet[-1]))
         if not self.is_silent:
             end.in_flight += 1
@@ -137,6 +138,7 @@ class Node:
 
     def __init__(self, mesh: Mesh, number: int, headless: bool, **limits: int) -> None:
         self.mesh, self.number, self.limits = mesh, number, limits
+        self.version = limits.get("version", mesh.version)
         self.mac = 0 if headless else 0x020000000000 + number
         self.links: list[Link] = []
         self.lives = self.sent = 0
@@ -158,8 +160,10 @@ class Node:
             routes,
             IdCache(limit("ids", 4096), chance),
             chance,
+            max_frame=limit("max_frame", 8192),
             keepalive=limit("keepalive", 5 * SECOND),
             timeout=limit("timeout", 60 * SECOND),
+            max_waiting=limit("max_waiting", 1 << 28),
         )
         self.tap = RecordingTap()
         if self.mac:
@@ -197,7 +201,12 @@ class Node:
 
 
 class Mesh:
-    """The clock, the nodes, the links. `cut` is how streams arrive: `whole`, `bytes`, or `random` pieces."""
+    """The clock, the nodes, the links. `cut` is how streams arrive: `whole`, `bytes`, or `random` pieces.
+
+    Nodes speak `version` of the wire, if they are not given another one.
+    """
+
+    version = 1
 
     def __init__(self, seed: int = 1, cut: str = "random", trace: bool = False) -> None:
         self.chance, self.cuts = random.Random(seed), random.Random(seed)
@@ -272,6 +281,6 @@ class Mesh:
             assert switch.frames_to_tap == node.tap.taken, node
         for link in self.links if links else ():
             for end in link.ends:
-                waiting = end.queue.waiting_data
+                waiting = end.queue.waiting_frames
                 if not end.in_flight and not link.is_silent:
                     assert end.frames_out - waiting == end.peer.frames_in and not end.peer.unread

@@ -10,6 +10,8 @@ import pytest
 from tests.sim.mesh import EVERYBODY, MS, SECOND, Mesh, Node
 from tests.sim.test_forwarding import random_mesh
 
+pytestmark = pytest.mark.usefixtures("each_version")
+
 
 def story(seed: int, cut: str) -> list[Any]:
     """A mesh that starts, carries frames, loses links and overflows; all that can be seen of it in the end."""

@@ -14,6 +14,9 @@ import pytest
 from tests.sim.mesh import EVERYBODY, MS, SECOND, Mesh, Node, frame
 
 UNKNOWN = 0x02FFFFFFFFFF
+UNICAST = (3, 8)  # packet types, by version
+
+pytestmark = pytest.mark.usefixtures("each_version")
 
 
 def line(mesh: Mesh, length: int, *headless: int) -> list[Node]:
@@ -102,7 +105,7 @@ def test_nodes_on_a_line_learn_of_each_other_and_relay(length: int) -> None:
     mesh.run(SECOND)
     got = mesh.received()
     assert got.pop(nodes[-1]) == [there] and got.pop(nodes[0]) == [back] and not any(got.values())
-    assert [carried.kind for carried in mesh.trace] == [3] * 2 * (length - 1)
+    assert [carried.kind for carried in mesh.trace] == [UNICAST[mesh.version - 1]] * 2 * (length - 1)
     mesh.check()
 
 
@@ -164,7 +167,7 @@ def test_unicast_takes_the_way_of_the_least_ping(seed: int) -> None:
         sent = a.send(b)
         mesh.run(SECOND)
         assert mesh.received() == {node: [sent] * (node is b) for node in nodes}
-        assert all(carried.kind == 3 for carried in mesh.trace)
+        assert all(carried.kind in UNICAST for carried in mesh.trace)
         way = sum(2 * carried.link.delay + 2 for carried in mesh.trace)
         assert way == distances(mesh, a)[b] - 1
         assert_nothing_came_back(mesh, a)

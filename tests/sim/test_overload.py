@@ -179,6 +179,57 @@ def test_frames_over_the_queue_limit_are_dropped_and_counted() -> None:
         mesh.check()
 
 
+@pytest.mark.parametrize(("kept", "longest_loses"), [(10, 0), (9, 1), (8, 2)])
+def test_over_the_limit_of_all_queues_the_longest_loses_its_oldest_frames(kept: int, longest_loses: int) -> None:
+    """Seven large frames, each a chunk of its own, wait for b, then three for c; `kept` of them have room."""
+    size = 40_000
+    mesh = Mesh()
+    a = mesh.node(max_waiting=kept * (size + 4), max_frame=65535)
+    b, c = mesh.node(max_frame=65535), mesh.node(max_frame=65535)
+    to_b, to_c = (mesh.link(a, node).end_at(a) for node in (b, c))
+    settle(mesh)
+    for end in (to_b, to_c):
+        a.switch.pause(end, True)
+    sent_b = [a.send(b, size) for _ in range(7)]
+    sent_c = [a.send(c, size) for _ in range(3)]
+    assert a.switch.waiting_total == kept * (size + 4)
+    assert (to_b.frames_dropped, to_c.frames_dropped) == (longest_loses, 0)
+    assert a.switch.dropped()["queue_full"] == longest_loses
+    for end in (to_b, to_c):
+        resume(end)
+    mesh.run(SECOND)
+    assert mesh.received() == {a: [], b: sent_b[longest_loses:], c: sent_c}
+    assert a.switch.waiting_total == 0
+    mesh.check()
+
+
+def test_the_longest_queue_itself_loses_the_newest() -> None:
+    mesh = Mesh()
+    a, b = mesh.node(max_waiting=2 * 64), mesh.node()
+    end = mesh.link(a, b).end_at(a)
+    settle(mesh)
+    a.switch.pause(end, True)
+    sent = [a.send(b) for _ in range(3)]
+    assert end.frames_dropped == a.switch.dropped()["queue_full"] == 1
+    resume(end)
+    mesh.run(SECOND)
+    assert mesh.received()[b] == sent[:2]
+    mesh.check()
+
+
+def test_what_waits_for_a_link_that_closes_counts_no_more() -> None:
+    mesh = Mesh()
+    a, b = mesh.node(), mesh.node()
+    link = mesh.link(a, b)
+    settle(mesh)
+    a.switch.pause(link.end_at(a), True)
+    a.send(b)
+    assert a.switch.waiting_total == 64
+    link.close()
+    assert a.switch.waiting_total == 0
+    mesh.check()
+
+
 def test_a_queue_that_is_not_paused_writes_before_it_drops() -> None:
     mesh = Mesh()
     a, b = mesh.node(max_data=2), mesh.node()

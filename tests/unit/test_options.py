@@ -40,16 +40,16 @@ PENDING = {
     "user", "group", "chroot", "mlockall", "multipath", "multi_ratio", "uplimit-total", "uplimit-conn",
     "uplimit-burst", "downlimit-total", "downlimit-conn", "downlimit-burst", "ip_tos", "promisc", "ignore_macs",
     "broadcast_send", "bridge_mode", "broadcast_nocopy", "broadcast_filter_allow", "broadcast_limit",
-    "iface_offload", "link_version", "status_format",
+    "status_format",
     "learn_macs", "mac_age", "max_local_macs", "max_nodes", "max_link_claims", "max_handshakes",
-    "max_handshakes_per_source", "max_waiting_total", "iface_device", "poll_interval",
+    "max_handshakes_per_source", "iface_device", "poll_interval",
 }  # fmt: skip
 
 # What SIGHUP does not give its effect.
 RESTART = {
     "conn_timeout", "conn_keepalive", "iface", "tunctl", "iface_dev", "iface_persist", "mac", "iface_address",
     "iface_mtu", "iface_up_command", "br_id_cache_size", "route_max_dist", "max_remote_routes",
-    "report_ping_changes_above", "conn-mtu", "status-file",
+    "report_ping_changes_above", "conn-mtu", "status-file", "iface_offload", "max_waiting_total",
 }  # fmt: skip
 
 DEFAULTS = {

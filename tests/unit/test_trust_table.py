@@ -79,7 +79,7 @@ async def join(server_side: Credentials, client_side: Credentials, log: Log) -> 
         for mesh in (server, client):
             (link,) = mesh.links
             mesh.credentials.judge_again(link.info.peer)
-    return lines[0].rsplit(", ", 1)[1]
+    return lines[0].rsplit(", ", 2)[1]
 
 
 @pytest.mark.parametrize("peer_dials", [True, False], ids=["dials", "is dialled"])
