@@ -17,6 +17,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from cryptography import x509
+
 from cloudvpn.config import SECRETS, load_words
 from cloudvpn.errors import ConfigError
 from cloudvpn.expiry import Reminder, find_endings
@@ -39,6 +41,7 @@ class TrustFiles:
 
     def __init__(self) -> None:
         self.signature: Signature = ()          # of the files as they were last read with success
+        self.chain: tuple[x509.Certificate, ...] = ()   # our own, as it was last read with success
         self.passwords: dict[Path, str] = {}    # from pipes, which can be read once only
 
     def load(self, config: Config) -> Credentials:
@@ -50,9 +53,9 @@ class TrustFiles:
         password = config.key_pass if config.key_pass_file is None else self.read_password(config.key_pass_file)
         credentials = load(
             config.key, config.cert, config.ca, config.crl, password,
-            dh=config.dh, crl_required=config.crl_required, link_version=config.link_version,
+            dh=config.dh, crl_required=config.crl_required, link_version=config.link_version, in_use=self.chain,
         )
-        self.signature = signature
+        self.signature, self.chain = signature, credentials.chain
         return credentials
 
     def load_changed(self, config: Config) -> Credentials | None:

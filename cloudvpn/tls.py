@@ -97,8 +97,12 @@ def _read_or_refused() -> Iterator[None]:
 def load(
     key: Path, cert: Path, ca: Sequence[Path], crl: Sequence[Path], key_pass: str | None, *,
     dh: Path | None = None, crl_required: bool = False, link_version: int = 2,
+    in_use: tuple[x509.Certificate, ...] = (),
 ) -> Credentials:  # fmt: skip
-    """Read all files anew, into contexts of their own; ConfigError has one sentence for each bad file."""
+    """Read all files anew, into contexts of their own; ConfigError has one sentence for each bad file.
+
+    What is wrong with the own chain is a warning if it is `in_use` already: to refuse it would keep new CRLs out.
+    """
     problems: list[str] = []
     trusts: list[Trust] = []
     try:
@@ -112,13 +116,16 @@ def load(
     if keys[0].public_key() != chain[0].public_key():
         raise bad("key", key, f'it does not fit the first certificate in "{cert}", give the key and cert of one node')
     trust, now = trusts[0], datetime.now(timezone.utc)
+    warnings = list(trust.warn(now))
     try:
         # A stale list stops no start: every link is refused until a new one is there, which needs no restart.
         trust.follow(chain[0], chain[1:], now, allow_stale=True)
     except Exception as error:  # as in _read_or_refused()
-        raise bad("cert", cert, f"peers would refuse it: {error}; issue a new one or correct ca and crl") from error
+        fault = bad("cert", cert, f"peers would refuse it: {error}; issue a new one or correct ca and crl")
+        if tuple(chain) != in_use:
+            raise fault from error
+        warnings += fault.problems
     server, client = _make_context(ssl.PROTOCOL_TLS_SERVER), _make_context(ssl.PROTOCOL_TLS_CLIENT)
-    warnings = list(trust.warn(now))
     for context in (server, client):
         context.set_alpn_protocols(PROTOCOLS[-link_version:])
         try:

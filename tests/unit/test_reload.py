@@ -109,6 +109,33 @@ def in_loop(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(limited())
 
 
+# Our own certificate
+
+
+def test_a_certificate_of_our_own_that_ended_meanwhile_keeps_no_list_out(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        lab = Lab(files)
+        links = [lab.link(number) for number in range(2)]
+        serials = [NODE[1].serial_number, PEERS[0].serial_number]
+        pki.write_cert(files.folder / "crl", pki.make_crl(CA, serials))
+        await lab.reloader.reload(on_signal=False)
+        assert links[0].reason is not None and "was revoked" in links[0].reason and links[1].reason is None
+        assert "peers would refuse it" in caplog.text and not lab.reloader.complaint
+
+    in_loop(test)
+
+
+def test_a_new_certificate_of_our_own_that_peers_would_refuse_is_not_taken(files: Files) -> None:
+    trust = TrustFiles()
+    trust.load(files.config())
+    ended = datetime.now(timezone.utc) - timedelta(minutes=1)
+    pki.write_cert(files.folder / "cert", pki.certify(CA, "node", NODE[0].public_key(), not_after=ended))
+    with pytest.raises(ConfigError, match="expired"):
+        trust.load(files.config())
+
+
 # What is read
 
 
