@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The ping of one link: echo requests out, matching replies back."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 cdef enum:
     ECHOES_WAITING = 16     # requests whose replies may still come; a keepalive apart, more than conn_timeout
 
+
+@cython.final
 cdef class EchoMeter:
     cdef readonly uint32_t ping             # us, as measured last; 0: not yet
     cdef readonly int64_t last_reply        # us, or when the link was made

@@ -6,6 +6,7 @@ Memory of one link: 256 KiB of input, touched as it is used; more only while one
 of over 21,845 entries) is arriving, never more than `max_input`.
 """
 
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
@@ -17,6 +18,8 @@ cdef enum:
     INPUT_BYTES = 262144        # what uvloop reads from a socket at once
     INPUT_ROOM_MIN = 65536      # less room than this at the end: what is left moves to the front
 
+
+@cython.final
 cdef class Link(Port):
     cdef Switch switch
     cdef object owner           # LinkOwner: what to do when the link is made, up, lost

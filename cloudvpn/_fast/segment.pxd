@@ -28,11 +28,13 @@ cdef inline void plan_plain(Cut* cut, const uint8_t* frame, uint32_t size) noexc
     cut.headers = 0
     memset(&cut.offload, 0, sizeof(Offload))
 
+# The size of a piece as a frame; the first is never smaller than another.
+cdef inline uint32_t piece_size(const Cut* cut, uint32_t index) noexcept nogil:
+    return cut.headers + min(cut.step, cut.size - cut.headers - index * cut.step)
+
 # Whether the offload header fits the frame; else it is one piece. Any bytes give one answer. After it `cut.offload` has
 # nothing that a peer made up: it may go to the kernel.
 cdef bint plan_cut(Cut* cut, const uint8_t* frame, uint32_t size, const Offload* offload) noexcept nogil
-# The size of a piece as a frame; the first is never smaller than another.
-cdef uint32_t piece_size(const Cut* cut, uint32_t index) noexcept nogil
 # Writes a piece as a plain frame with complete checksums.
 cdef void write_piece(const Cut* cut, uint32_t index, uint8_t* to) noexcept nogil
 # From Python's (flags, gso_type, hdr_len, gso_size, csum_start, csum_offset).

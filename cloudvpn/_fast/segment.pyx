@@ -66,11 +66,6 @@ cdef bint plan_pieces(Cut* cut, const Offload* offload) noexcept nogil:
 
 
 # HOT PATH
-cdef uint32_t piece_size(const Cut* cut, uint32_t index) noexcept nogil:
-    return cut.headers + min(cut.step, cut.size - cut.headers - index * cut.step)
-
-
-# HOT PATH
 cdef void write_piece(const Cut* cut, uint32_t index, uint8_t* to) noexcept nogil:
     cdef uint32_t size = piece_size(cut, index)
     cdef const Layers* layers = &cut.layers

@@ -6,6 +6,7 @@ is refused; the caller counts it. Memory of one queue: at most `max_data_bytes` 
 always full), and `max_proto` packets within PROTO_BYTES_MAX.
 """
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -13,6 +14,8 @@ cdef enum:
     # Room for one full set of 65,535 routes and as much again for diffs and echoes.
     PROTO_BYTES_MAX = 2 * 786424
 
+
+@cython.final
 cdef class SendQueue:
     cdef readonly uint32_t max_proto, max_data      # packets, frames
     cdef readonly uint32_t max_data_bytes

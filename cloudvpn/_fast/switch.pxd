@@ -5,6 +5,7 @@ The only module that knows all tables. It knows no socket and no clock: ports ar
 `now` is an argument in microseconds of a monotonic clock, randomness is handed in.
 """
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -32,6 +33,8 @@ cdef enum:
     DROP_HOPS           # was sent on too often
     DROPS
 
+
+@cython.final
 cdef class Switch:
     cdef readonly RouteTable routes
     cdef readonly IdCache ids

@@ -363,14 +363,20 @@ cdef class Switch:
     cdef void send(self, Port port, const Cut* cut, uint8_t hops) noexcept:
         """A unicast frame: whole where the peer understands that, else as the plain frames that it stands for."""
         cdef uint8_t* at
-        if port.version == 1:
+        if port.version == 2:
+            at = self.begin_packet(port, HEADER_BYTES + BULK_BYTES + cut.size, cut.pieces)
+            if at != NULL:
+                store_bulk_header(at, cut.size, hops, &cut.offload)
+                memcpy(at + HEADER_BYTES + BULK_BYTES, cut.frame, cut.size)
+                self.end_packet(port, cut.pieces)
+        elif is_plain(&cut.offload):
+            at = self.begin_packet(port, HEADER_BYTES + cut.size, 1)
+            if at != NULL:
+                store_header(at, FRAME, 0, <uint16_t>cut.size)
+                memcpy(at + HEADER_BYTES, cut.frame, cut.size)
+                self.end_packet(port, 1)
+        else:
             self.send_pieces(port, cut)
-            return
-        at = self.begin_packet(port, HEADER_BYTES + BULK_BYTES + cut.size, cut.pieces)
-        if at != NULL:
-            store_bulk_header(at, cut.size, hops, &cut.offload)
-            memcpy(at + HEADER_BYTES + BULK_BYTES, cut.frame, cut.size)
-            self.end_packet(port, cut.pieces)
 
     # HOT PATH
     cdef void send_pieces(self, Port port, const Cut* cut) noexcept:

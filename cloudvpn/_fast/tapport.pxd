@@ -5,6 +5,7 @@ A TAP with offloads hands over super-frames, up to 64 KiB in one read, and takes
 joined first (`_fast/coalesce`).
 """
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from cloudvpn._fast.coalesce cimport Coalescer
@@ -20,6 +21,8 @@ cdef enum:
     # Linux takes no more datagrams in one super-frame, and before 6.9 half as many.
     UDP_PIECES_MAX = 64
 
+
+@cython.final
 cdef class TapWriter(Coalescer):
     cdef int fd                     # -1: none
     cdef bint offloads              # each frame has an offload header
@@ -29,6 +32,8 @@ cdef class TapWriter(Coalescer):
 
     cdef void count(self, Py_ssize_t written, uint32_t size, uint32_t frames) noexcept
 
+
+@cython.final
 cdef class TapPort(Tap):
     cdef Switch switch
     cdef object loop
