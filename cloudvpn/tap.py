@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ SIOCGIFFLAGS = 0x8913
 TUNSETOFFLOAD = 0x400454D0
 IFF_VNET_HDR = 0x4000
 IFF_UP = 1
+# The largest super-frame that this host's own TCP may make. Packed for a link it still fits one super-segment of that
+# link's TCP, 44 x 1,460 bytes or 45 x 1,428; any larger, and each would leave as a full one and a tiny one.
+SUPER_FRAME_BYTES = 64200
 IFREQ_BYTES = 40
 COMMAND_SECONDS = 60
 
@@ -86,29 +90,42 @@ class TapDevice:
                 self.device.hwaddr = config.mac
             if config.iface_mtu is not None:
                 self.device.mtu = config.iface_mtu
+            if self.offloads:
+                self.limit_super_frames()
             self.set_addresses()
             self.device.up()
         except (OSError, pytun.Error) as error:
             raise SetupError(f"setting up interface {self.name}: {error}") from error
         self.run_command("iface_up_command", config.iface_up_command)
 
+    def limit_super_frames(self) -> None:
+        try:
+            self.ask_netlink(lambda netlink, index: netlink.link("set", index=index, gso_max_size=SUPER_FRAME_BYTES))
+        except Exception as error:  # as in add_addresses(); a kernel that cannot do it is only slower
+            log.debug("gso_max_size of %s: %s", self.name, error)
+
     def set_addresses(self) -> None:
         """Sets those that the configuration names and that are not there. Raises SetupError."""
         if self.config.iface_address:
-            # pyroute2 runs an event loop of its own, which cannot be where another one runs already.
-            with ThreadPoolExecutor(1) as thread:
-                thread.submit(self.add_addresses).result()
+            self.ask_netlink(self.add_addresses)
 
-    def add_addresses(self) -> None:
-        index = socket.if_nametoindex(self.name)
-        with IPRoute() as netlink:
-            for address in self.config.iface_address:
-                try:
-                    netlink.addr(
-                        "replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen
-                    )
-                except Exception as error:  # pyroute2 has its own family of errors, not all are OSError
-                    raise SetupError(f"iface_address {address} on {self.name}: {error}") from error
+    def ask_netlink(self, ask: Callable[[IPRoute, int], object]) -> None:
+        """Calls `ask` with a netlink socket and the index of the interface."""
+
+        def run() -> None:
+            with IPRoute() as netlink:
+                ask(netlink, socket.if_nametoindex(self.name))
+
+        # pyroute2 runs an event loop of its own, which cannot be where another one runs already.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(run).result()
+
+    def add_addresses(self, netlink: IPRoute, index: int) -> None:
+        for address in self.config.iface_address:
+            try:
+                netlink.addr("replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+            except Exception as error:  # pyroute2 has its own family of errors, not all are OSError
+                raise SetupError(f"iface_address {address} on {self.name}: {error}") from error
 
     def run_command(self, option: str, command: str | None) -> None:
         """Runs a command of the user's. Raises SetupError if it fails or takes over a minute."""

@@ -31,6 +31,9 @@ cdef enum:
     # would stand in the kernel, where nothing can be dropped or measured.
     WRITE_BYTES = 65536
 
+    # A frame of the interface that is larger goes into the write that it was read to, smaller ones share one.
+    LARGE_FRAME_BYTES = 16384
+
     LOCAL_PORT = 0              # the TAP; links are ports 1..max_connections
     NO_PORT = 0xFFFFFFFF
     NONE = 0xFFFFFFFF           # end of a chain in the tables

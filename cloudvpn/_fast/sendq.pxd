@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What waits to be sent on one link: protocol packets first, then frames, each within limits.
 
-Frames are copied once, straight into the bytes objects that the transport is given. When a limit is reached the newest
+Frames are copied once, straight into the bytes objects that the transport is given; not even that for a packet that
+comes in one of its own. When a limit is reached the newest
 is refused; the caller counts it. Memory of one queue: at most `max_data_bytes` + 2 x 64 KiB of frames (chunks are not
 always full), and `max_proto` packets within PROTO_BYTES_MAX.
 """
@@ -39,6 +40,9 @@ cdef class SendQueue:
     # Room for one data packet of so many bytes on the wire, which stands for so many frames; NULL: no memory. Asks no
     # limit.
     cdef uint8_t* reserve_data(self, uint32_t size, uint32_t frames) noexcept
+    # The same for a packet that lies at the start of a bytes object of so much room already: the object becomes the
+    # queue's, without a copy, and `*packet` NULL. False: no memory, nothing has changed.
+    cdef bint take_over(self, PyObject** packet, uint32_t room, uint32_t size, uint32_t frames) noexcept
     cdef bint is_empty(self) noexcept
 
     # The next bytes to write, or None: all protocol packets, then frames, at most 64 KiB or one frame at a time.

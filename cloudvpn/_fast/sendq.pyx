@@ -77,6 +77,19 @@ cdef class SendQueue:
         self.total[0] += size
         return at
 
+    # HOT PATH
+    cdef bint take_over(self, PyObject** packet, uint32_t room, uint32_t size, uint32_t frames) noexcept:
+        try:
+            self.close_chunk()
+        except MemoryError:
+            return False
+        self.open_chunk = packet[0]
+        packet[0] = NULL
+        self.open_room = room
+        self.open_used = 0
+        self.reserve_data(size, frames)
+        return True
+
     cdef bint is_empty(self) noexcept:
         return self.waiting_proto == 0 and self.waiting_data == 0
 

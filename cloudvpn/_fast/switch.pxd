@@ -10,8 +10,9 @@ from cpython.object cimport PyObject
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from cloudvpn._fast.consts cimport PacketType
+from cloudvpn._fast.consts cimport BULK_BYTES, HEADER_BYTES, PacketType
 from cloudvpn._fast.idcache cimport IdCache
+from cloudvpn._fast.offload cimport SUPER_FRAME_MAX
 from cloudvpn._fast.port cimport Port, Tap
 from cloudvpn._fast.random cimport RandomSource
 from cloudvpn._fast.route cimport RouteTable
@@ -32,6 +33,9 @@ cdef enum:
     DROP_BAD_OFFLOAD    # a frame that does not fit its offload header
     DROP_HOPS           # was sent on too often
     DROPS
+
+cdef enum:
+    TAP_CHUNK_BYTES = HEADER_BYTES + BULK_BYTES + SUPER_FRAME_MAX
 
 
 @cython.final
@@ -58,6 +62,8 @@ cdef class Switch:
     cdef bint tap_wanted
     cdef readonly uint64_t waiting_total    # bytes of frames in all queues
     cdef uint64_t max_waiting
+    cdef PyObject* tap_chunk                # what the interface's next frame is read to, owned; NULL: none yet
+    cdef uint8_t* tap_frame                 # its place in there
     cdef uint8_t* scratch                   # one route packet's body, or one frame of up to 64 KiB
 
     cdef readonly uint64_t frames_from_tap, frames_from_links, frames_to_tap, frames_to_links
@@ -69,6 +75,9 @@ cdef class Switch:
     cdef Py_ssize_t feed(self, Port port, const uint8_t* data, size_t size, int64_t now) except -1
     # A frame of the interface; if it stands for many, it counts as them, here as everywhere.
     cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size, const Offload* offload) noexcept
+    # Where the interface's next frame is best read to, for from there a large one needs no copy: SUPER_FRAME_MAX bytes,
+    # with room before them for an offload header. The place stays until such a frame was sent. NULL: no memory.
+    cdef uint8_t* room_for_frame(self) noexcept
     # Lets every port with something new write: once after each batch.
     cdef void flush_touched(self) noexcept
     cdef void set_paused(self, Port port, bint paused) noexcept
@@ -84,9 +93,11 @@ cdef class Switch:
     cdef void flood(self, const uint8_t* frame, uint32_t size, uint32_t broadcast_id, uint32_t source) noexcept
     cdef void flood_pieces(self, const Cut* cut, uint32_t source) noexcept
     cdef void send(self, Port port, const Cut* cut, uint8_t hops) noexcept
+    cdef void hand_over(self, Port port, const Cut* cut, uint8_t hops) noexcept
     cdef void send_pieces(self, Port port, const Cut* cut) noexcept
     cdef void send_broadcast(self, Port port, uint32_t broadcast_id, const uint8_t* frame, uint32_t size) noexcept
     cdef bint make_room(self, Port port, uint32_t size) noexcept
+    cdef bint admit(self, Port port, uint32_t size, uint32_t frames) noexcept
     cdef uint8_t* begin_packet(self, Port port, uint32_t size, uint32_t frames) noexcept
     cdef void end_packet(self, Port port, uint32_t frames) noexcept
     cdef void deliver(self, const Cut* cut) noexcept

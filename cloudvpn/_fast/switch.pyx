@@ -7,12 +7,12 @@ from libc.string cimport memcpy
 
 from cloudvpn._fast.consts cimport (
     BROADCAST, BROADCAST_ID_BYTES, BULK_BYTES, BULK_FRAME, ECHO_REPLY, ECHO_REQUEST, FRAME, FRAME_HEADER_BYTES,
-    HEADER_BYTES, HELLO, HELLO_BYTES, HOPS_MAX, LOCAL_PORT, NO_PORT, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST, ROUTE_SET,
-    ROUTES_MAX, WRITE_BYTES,
+    HEADER_BYTES, HELLO, HELLO_BYTES, HOPS_MAX, LARGE_FRAME_BYTES, LOCAL_PORT, NO_PORT, ROUTE_BYTES, ROUTE_DIFF,
+    ROUTE_REQUEST, ROUTE_SET, ROUTES_MAX, WRITE_BYTES,
 )
 from cloudvpn._fast.endian cimport is_group, load_mac, store32
 from cloudvpn._fast.echo cimport EchoMeter
-from cloudvpn._fast.offload cimport is_plain
+from cloudvpn._fast.offload cimport SUPER_FRAME_MAX, is_plain
 from cloudvpn._fast.segment cimport piece_size, plan_cut, plan_plain, read_offload, write_piece
 from cloudvpn._fast.sendq cimport SendQueue
 from cloudvpn._fast.wire cimport (
@@ -20,6 +20,12 @@ from cloudvpn._fast.wire cimport (
 )
 
 from cloudvpn.errors import InternalError, PeerError
+
+cdef extern from "Python.h":
+    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* start, Py_ssize_t size)
+    char* bytes_start "PyBytes_AS_STRING"(PyObject* data) noexcept
+    void decref "Py_XDECREF"(PyObject* data) noexcept
+    void PyErr_Clear() noexcept
 
 DROP_NAMES = (
     "short", "long", "duplicate", "backward", "nowhere", "queue_full", "no_memory", "link_closed", "tap_refused",
@@ -65,6 +71,7 @@ cdef class Switch:
         PyMem_Free(self.up)
         PyMem_Free(self.touched)
         PyMem_Free(self.scratch)
+        decref(self.tap_chunk)
 
     # Ports come and go.
 
@@ -363,7 +370,9 @@ cdef class Switch:
     cdef void send(self, Port port, const Cut* cut, uint8_t hops) noexcept:
         """A unicast frame: whole where the peer understands that, else as the plain frames that it stands for."""
         cdef uint8_t* at
-        if port.version == 2:
+        if port.version == 2 and cut.size >= LARGE_FRAME_BYTES and cut.frame == self.tap_frame:
+            self.hand_over(port, cut, hops)
+        elif port.version == 2:
             at = self.begin_packet(port, HEADER_BYTES + BULK_BYTES + cut.size, cut.pieces)
             if at != NULL:
                 store_bulk_header(at, cut.size, hops, &cut.offload)
@@ -377,6 +386,30 @@ cdef class Switch:
                 self.end_packet(port, 1)
         else:
             self.send_pieces(port, cut)
+
+    # HOT PATH
+    cdef void hand_over(self, Port port, const Cut* cut, uint8_t hops) noexcept:
+        """Sends the frame that lies where the interface was told to put it, without a copy."""
+        cdef uint32_t size = HEADER_BYTES + BULK_BYTES + cut.size
+        if not self.admit(port, size, cut.pieces):
+            return
+        store_bulk_header(self.tap_frame - BULK_BYTES - HEADER_BYTES, cut.size, hops, &cut.offload)
+        if port.queue.take_over(&self.tap_chunk, TAP_CHUNK_BYTES, size, cut.pieces):
+            self.tap_frame = NULL
+            self.end_packet(port, cut.pieces)
+        else:
+            port.frames_dropped += cut.pieces
+            self.drop(DROP_NO_MEMORY, cut.pieces)
+
+    # HOT PATH
+    cdef uint8_t* room_for_frame(self) noexcept:
+        if self.tap_chunk == NULL:
+            self.tap_chunk = new_bytes(NULL, TAP_CHUNK_BYTES)
+            if self.tap_chunk == NULL:
+                PyErr_Clear()
+                return NULL
+            self.tap_frame = <uint8_t*>bytes_start(self.tap_chunk) + HEADER_BYTES + BULK_BYTES
+        return self.tap_frame
 
     # HOT PATH
     cdef void send_pieces(self, Port port, const Cut* cut) noexcept:
@@ -400,22 +433,26 @@ cdef class Switch:
             self.end_packet(port, 1)
 
     # HOT PATH
+    cdef bint admit(self, Port port, uint32_t size, uint32_t frames) noexcept:
+        """Whether the limits allow a packet that stands for so many frames; if not, it is counted as dropped."""
+        cdef SendQueue queue = port.queue
+        if not queue.has_room(size) and not port.paused:
+            port.flush()
+        if queue.has_room(size) and (self.waiting_total + size <= self.max_waiting or self.make_room(port, size)):
+            return True
+        port.frames_dropped += frames
+        self.drop(DROP_QUEUE_FULL, frames)
+        return False
+
+    # HOT PATH
     cdef uint8_t* begin_packet(self, Port port, uint32_t size, uint32_t frames) noexcept:
         """Room in the port's queue for a packet that stands for so many frames; NULL: dropped and counted."""
-        cdef SendQueue queue = port.queue
         cdef uint8_t* at
-        if not queue.has_room(size):
-            if not port.paused:
-                port.flush()
-            if not queue.has_room(size):
-                port.frames_dropped += frames
-                self.drop(DROP_QUEUE_FULL, frames)
-                return NULL
-        if self.waiting_total + size > self.max_waiting and not self.make_room(port, size):
-            port.frames_dropped += frames
-            self.drop(DROP_QUEUE_FULL, frames)
+        # The same question as that of admit(), which most frames need not ask.
+        if (not port.queue.has_room(size) or self.waiting_total + size > self.max_waiting) and (
+                not self.admit(port, size, frames)):
             return NULL
-        at = queue.reserve_data(size, frames)
+        at = port.queue.reserve_data(size, frames)
         if at == NULL:
             port.frames_dropped += frames
             self.drop(DROP_NO_MEMORY, frames)
@@ -560,8 +597,15 @@ cdef class Switch:
     def send_from_tap(self, const uint8_t[::1] frame not None, offload=(0, 0, 0, 0, 0, 0)):
         """Takes a frame from the local interface, its offload header as `segment.cut` does; lets all ports write."""
         cdef Offload header
+        cdef uint8_t* place = self.room_for_frame()
+        if place == NULL:
+            raise MemoryError()
+        if frame.shape[0] > SUPER_FRAME_MAX:
+            raise ValueError(f"no interface hands over more than {SUPER_FRAME_MAX} bytes")
         read_offload(&header, offload)
-        self.frame_from_tap(&frame[0] if frame.shape[0] else NULL, <uint32_t>frame.shape[0], &header)
+        if frame.shape[0]:
+            memcpy(place, &frame[0], <size_t>frame.shape[0])
+        self.frame_from_tap(place, <uint32_t>frame.shape[0], &header)
         self.flush_touched()
 
     def pause(self, Port port not None, bint paused):

@@ -42,8 +42,7 @@ cdef class TapPort(Tap):
     cdef bint wanted, reading
     cdef TapWriter writer
     cdef readonly uint64_t reads, bytes_in
-    cdef uint8_t buffer[OFFLOAD_BYTES + SUPER_FRAME_MAX]    # what is read
-    cdef uint8_t piece[OFFLOAD_BYTES + 65535]               # what is cut to be written
+    cdef uint8_t piece[OFFLOAD_BYTES + 65535]   # what is cut to be written
 
     cdef void set_reading(self)
     cdef void deliver_pieces(self, const Cut* cut) noexcept

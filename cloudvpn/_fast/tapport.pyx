@@ -2,7 +2,7 @@
 """The TAP: frames of its file descriptor <-> the switch, in batches."""
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from posix.uio cimport iovec, writev
 from posix.unistd cimport read, write
 
@@ -77,16 +77,21 @@ cdef class TapPort(Tap):
         cdef int frames = 0, failed = 0
         cdef Py_ssize_t size, total = 0
         cdef uint32_t header = OFFLOAD_BYTES if self.writer.offloads else 0
-        cdef Offload* offload = <Offload*>self.buffer
-        memset(offload, 0, OFFLOAD_BYTES)
+        cdef uint8_t* place
+        cdef Offload offload
+        memset(&offload, 0, OFFLOAD_BYTES)
         while frames < BATCH_FRAMES and total < BATCH_BYTES and self.reading:
-            size = read(self.fd, self.buffer + OFFLOAD_BYTES - header, header + SUPER_FRAME_MAX)
+            place = self.switch.room_for_frame()
+            if place == NULL:       # what waits in the interface's queue can be read later
+                break
+            size = read(self.fd, place - header, header + SUPER_FRAME_MAX)
             if size < <Py_ssize_t>header or size == 0:
                 failed = errno if size < 0 else EAGAIN
                 break
             frames += 1
             total += size
-            self.switch.frame_from_tap(self.buffer + OFFLOAD_BYTES, <uint32_t>size - header, offload)
+            memcpy(&offload, place - header, header)
+            self.switch.frame_from_tap(place, <uint32_t>size - header, &offload)
         self.reads += frames
         self.bytes_in += <uint64_t>total
         self.switch.flush_touched()

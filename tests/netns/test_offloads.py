@@ -98,6 +98,13 @@ def calls(lab: Lab, node: Node) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def test_own_super_frames_leave_room_for_what_the_link_adds(lab: Lab) -> None:
+    make_pair(lab, b_offload=False)
+    details = {name: lab.host(name).run(["ip", "-d", "link", "show", "tap0"]).stdout for name in "ab"}
+    assert f"gso_max_size {tap.SUPER_FRAME_BYTES} " in details["a"]
+    assert "gso_max_size 65536 " in details["b"]
+
+
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("ends", ["both", "sender", "receiver", "neither"])
 def test_streams_and_datagrams_arrive_unchanged_whoever_has_offloads(lab: Lab, ends: str, version: int) -> None:
