@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from cloudvpn import __version__
-from cloudvpn.config import Loaded, load_words
-from cloudvpn.errors import CloudVPNError
+from cloudvpn.config import COMMANDS, Loaded, load_words
+from cloudvpn.errors import CloudVPNError, ConfigError
 from cloudvpn.help import usage
 from cloudvpn.log import set_up
 from cloudvpn.options import BY_NAME
@@ -28,25 +28,32 @@ def run(words: Sequence[str]) -> int:
     if not words:
         print("usage: cloudvpn node.conf, or cloudvpn --help for all words", file=sys.stderr)
         return 1
-    first, rest = words[0], words[1:]
     try:
-        if first in ("--help", "-h"):
-            print(usage(), end="")
-        elif first == "--version":
-            print(f"cloudvpn {__version__}")
-        elif first == "--demo":
-            from cloudvpn.demo import show
-            show()
-        elif first == "--check":
-            check(rest)
-        else:
-            start(words)
+        execute(words)
     except CloudVPNError as error:
         print("\n".join(f"cloudvpn: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def execute(words: Sequence[str]) -> None:
+    first, rest = words[0], words[1:]
+    command = "help" if first == "-h" else first.removeprefix("-").removeprefix("-") if first.startswith("-") else ""
+    if command not in COMMANDS:
+        start(words)
+    elif command == "check":
+        check(rest)
+    elif rest:
+        raise ConfigError([f"command line: {first}: takes no other words"])
+    elif command == "help":
+        print(usage(), end="")
+    elif command == "version":
+        print(f"cloudvpn {__version__}")
+    else:
+        from cloudvpn.demo import show
+        show()
 
 
 def check(words: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ MAX_SHOWN: Final = 50  # problems
 MAX_QUOTED: Final = 60  # characters of what the user wrote
 MAX_PATH: Final = 4096  # characters of a path: PATH_MAX of Linux
 
+COMMANDS: Final = ("check", "demo", "help", "version")  # first words of a command line, with a minus or two
 INCLUDE: Final = "@include"
 SECRETS: Final = ("key", "key_pass_file")
 
@@ -103,7 +104,7 @@ class _Reader:
         if name == INCLUDE:
             self._include(left.popleft() if left else "", place, Path(), ())
         elif option is None:
-            self._report_unknown(place, name)
+            self._report_unknown(place, name, COMMANDS)
             # What follows is most likely its value: to report it as a missing file would hide the typo.
             while left and not left[0].startswith("-") and not os.path.exists(left[0]):
                 left.popleft()
@@ -169,13 +170,15 @@ class _Reader:
 
     # Both
 
-    def _report_unknown(self, place: str, name: str) -> None:
+    def _report_unknown(self, place: str, name: str, commands: Sequence[str] = ()) -> None:
         problem = "unknown option"
         if name.startswith("#"):
             problem = "a comment has its # in the first column"
+        elif name in commands:
+            problem = "it has to be the first word"
         elif len(self.problems) < MAX_SHOWN:  # the search is slow, a file of garbage has many lines
             known = {key: row.name if row.attribute == key else key for key, row in BY_NAME.items()}
-            known[INCLUDE] = INCLUDE
+            known |= {word: word for word in (INCLUDE, *commands)}
             for near in difflib.get_close_matches(name[:MAX_QUOTED].replace("-", "_").lower(), known, 1):
                 problem += f", the nearest known one is {known[near]}"
         self.report(place, problem)

@@ -185,6 +185,8 @@ def test_a_problem_names_file_line_option_and_what_was_expected(
          'got "abc"'),
         (["-conn_retry"], "-conn_retry: expected a time such as 10000000 (microseconds), 5s or 200ms, got nothing"),
         (["--conn-rety", "5s"], "--conn-rety: unknown option, the nearest known one is conn_retry"),
+        (["--chek"], "--chek: unknown option, the nearest known one is check"),
+        (["--check"], "--check: it has to be the first word"),
         (["-"], "-: unknown option"),
         (["-@include"], "-@include: expected a path, got nothing"),
         (["-connect", "a"], "-connect: expected HOST PORT: an address or a name, and a number from 1 to 65535 or a "
