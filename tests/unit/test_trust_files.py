@@ -52,7 +52,7 @@ def flags(case: Case, paths: dict[str, Path]) -> Iterator[object]:
     if {cert.issuer for cert in case.cas} - {cert.subject for cert in case.cas}:  # an intermediate without its root
         yield "-partial_chain"
     if case.crls:
-        yield from ("-CRLfile", paths["crl"])
+        yield from ("-CRLfile", paths["crl"], "-extended_crl")  # without it, a list of changes may pass for a whole one
     chain = case.identity[1], *case.above
     listed = [any(one.issuer == cert.issuer for one in case.crls) for cert in chain]
     if case.crl_required or all(listed):
