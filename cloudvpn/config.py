@@ -203,7 +203,8 @@ class _Reader:
             key: tuple(value for _, value in entries) if OPTIONS[key].is_list else entries[-1][1]
             for key, entries in self.entries.items()
         }
-        config = Config(**values)
+        places = {(key, value): place for key, entries in self.entries.items() for place, value in entries}
+        config = Config(**values, places=places)
         self._check_files(self.report if config.strict_permissions else self.warn)
         self._check_combinations(config)
         if not self.is_incomplete:

@@ -72,6 +72,16 @@ def format_address(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
+def listening_failed(error: OSError) -> str:
+    """What the kernel's answer means and what to do about it."""
+    remedies = {
+        errno.EADDRINUSE: "; stop what listens there (`ss -ltnp` shows it) or take another port",
+        errno.EADDRNOTAVAIL: "; no interface has this address: correct it, or take 0.0.0.0 or ::",
+        errno.EACCES: "; a port below 1024 needs root or CAP_NET_BIND_SERVICE",
+    }
+    return f"{error.strerror or error}{remedies.get(error.errno or 0, '')}"
+
+
 def ending(error: Exception | None, was_up: bool) -> str:
     """Why a link ended that we did not close."""
     if was_up:
@@ -112,7 +122,7 @@ class Mesh:
     async def listen(self) -> None:
         """Binds every `listen`. Raises SetupError; then nothing stays bound."""
         try:
-            for endpoint in self.config.listen:
+            for endpoint in dict.fromkeys(self.config.listen):
                 await self.bind(endpoint)
         except BaseException:
             self.stop_listening(self.listeners)
@@ -153,13 +163,13 @@ class Mesh:
                 listener.accepting = self.spawn(self.accept_from(listener.socket))
 
     async def bind(self, endpoint: Endpoint) -> None:
-        place = f"listen {endpoint.host} {endpoint.port}"
+        place = f"{self.config.place('listen', endpoint)} {endpoint.host} {endpoint.port}"
         try:
             found = await self.loop.getaddrinfo(
                 endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
         except OSError as error:
-            raise SetupError(f"{place}: {error}") from error
+            raise SetupError(f"{place}: {listening_failed(error)}") from error
         for family, kind, protocol, _, address in dict.fromkeys(found):
             listener = socket.socket(family, kind, protocol)
             self.listeners.append(Listener(endpoint, listener))
@@ -171,7 +181,7 @@ class Mesh:
                 listener.bind(address)
                 listener.listen(self.config.listen_backlog)
             except OSError as error:
-                raise SetupError(f"{place}: {error.strerror or error}") from error
+                raise SetupError(f"{place}: {listening_failed(error)}") from error
             log.info("listening on %s", format_address(listener.getsockname()))
 
     def stop_listening(self, leaving: Iterable[Listener]) -> None:

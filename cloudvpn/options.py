@@ -427,9 +427,16 @@ class Config:
         STATUS, DURATION, 5 * MS, "pause between two polls of the interface", 1, 60 * SECOND,
         unused="2009 needed it on Win32")
 
+    # (attribute, value) -> where the user wrote it, such as "node.conf:3: ca"
+    places: Mapping[tuple[str, object], str] = field(default_factory=dict, repr=False, compare=False)
+
+    def place(self, attribute: str, value: object) -> str:
+        """Where the user wrote this value; the option's name, if nobody knows."""
+        return self.places.get((attribute, value), OPTIONS[attribute].name)
+
 
 OPTIONS: Final[Mapping[str, Option]] = {
-    row.name: replace(row.metadata["option"], attribute=row.name) for row in fields(Config)
+    row.name: replace(row.metadata["option"], attribute=row.name) for row in fields(Config) if row.metadata
 }
 # Every name that may be written, '-' as '_'.
 BY_NAME: Final[Mapping[str, Option]] = {name: row for key, row in OPTIONS.items() for name in (key, *row.aliases)}

@@ -17,6 +17,22 @@ T = TypeVar("T")
 MAX_FILE: Final = 64 << 20  # bytes: a revocation list of two million entries
 
 
+class FileProblem(str):
+    """A sentence about a file that an option names; who has the configuration can tell the line, too."""
+
+    option: str
+    path: Path
+
+    def __new__(cls, option: str, path: Path, what: str) -> FileProblem:
+        problem = super().__new__(cls, escape(f"{option}: {what}"))
+        problem.option, problem.path = option, path
+        return problem
+
+    def at(self, place: str) -> str:
+        """The sentence, with this place instead of the option's name."""
+        return escape(place) + self.removeprefix(self.option)
+
+
 def collect(read: Callable[[Path], Iterable[T]], paths: Iterable[Path], problems: list[str]) -> list[T]:
     """All that `read` finds in the files; what is wrong with any of them goes into `problems`."""
     found: list[T] = []
@@ -70,4 +86,4 @@ def not_pem(data: bytes, label: bytes) -> str:
 
 
 def bad(option: str, path: Path, what: str) -> ConfigError:
-    return ConfigError([escape(f'{option}: cannot use "{path}": {what}')])
+    return ConfigError([FileProblem(option, path, f'cannot use "{path}": {what}')])

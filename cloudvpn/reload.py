@@ -25,6 +25,7 @@ from cloudvpn.expiry import Reminder, find_endings
 from cloudvpn.log import escape
 from cloudvpn.mesh import Mesh
 from cloudvpn.options import OPTIONS, SECOND, Config
+from cloudvpn.pem import FileProblem
 from cloudvpn.permissions import secret_problem
 from cloudvpn.tls import Credentials, load
 
@@ -45,7 +46,13 @@ class TrustFiles:
         self.passwords: dict[Path, str] = {}    # from pipes, which can be read once only
 
     def load(self, config: Config) -> Credentials:
-        """Raises ConfigError, with a sentence for each bad file."""
+        """Raises ConfigError, with a sentence for each bad file and the line that names it."""
+        try:
+            return self.load_files(config)
+        except ConfigError as error:
+            raise ConfigError([locate(problem, config) for problem in error.problems]) from error
+
+    def load_files(self, config: Config) -> Credentials:
         assert config.key is not None and config.cert is not None   # the configuration was checked
         signature = sign(config)    # before the files are read: what changes meanwhile is read again
         if config.strict_permissions:
@@ -71,10 +78,15 @@ class TrustFiles:
                 password = file.read(MAX_PASSWORD).decode().rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigError([escape(f'key_pass_file: cannot read "{path}": {reason}, correct it')]) from error
+            what = f'cannot read "{path}": {reason}, correct it'
+            raise ConfigError([FileProblem("key_pass_file", path, what)]) from error
         if not is_file:
             self.passwords[path] = password
         return password
+
+
+def locate(problem: str, config: Config) -> str:
+    return problem.at(config.place(problem.option, problem.path)) if isinstance(problem, FileProblem) else problem
 
 
 def trust_paths(config: Config) -> Iterator[Path]:
@@ -102,7 +114,7 @@ def check_secrets(config: Config) -> None:
         path: Path | None = getattr(config, name)
         with contextlib.suppress(OSError):      # who reads it says why
             if path is not None and (problem := secret_problem(path, path.stat())):
-                problems.append(escape(f"{name}: {problem}"))
+                problems.append(FileProblem(name, path, problem))
     if problems:
         raise ConfigError(problems)
 

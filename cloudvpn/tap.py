@@ -125,7 +125,8 @@ class TapDevice:
             try:
                 netlink.addr("replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
             except Exception as error:  # pyroute2 has its own family of errors, not all are OSError
-                raise SetupError(f"iface_address {address} on {self.name}: {error}") from error
+                place = self.config.place("iface_address", address)
+                raise SetupError(f"{place}: {address} on {self.name}: {error}") from error
 
     def run_command(self, option: str, command: str | None) -> None:
         """Runs a command of the user's. Raises SetupError if it fails or takes over a minute."""
@@ -138,7 +139,7 @@ class TapDevice:
                 command, shell=True, check=True, env=environment, stdin=subprocess.DEVNULL, timeout=COMMAND_SECONDS
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise SetupError(f"{option}: {error}") from error
+            raise SetupError(f"{self.config.place(option, command)}: {error}") from error
 
     def keep(self) -> None:
         """From now on the interface outlives its descriptor."""

@@ -9,6 +9,7 @@ import re
 from tests.netns.lab import Host, Lab, Node
 
 PORT = 4000
+LINE = r"/\S+\.conf:\d+: "     # where an error lies
 TAP = ["iface yes", "iface_dev tap0"]
 
 
@@ -74,7 +75,7 @@ def test_a_start_that_fails_at_the_interface_ends_with_1_and_leaves_none(lab: La
     user.wait_log("interface tap0, MAC", 15)
     others = host.ip("link show")
     failures = {
-        "command": (["iface_dev tap1", "iface_up_command exit 3"], "iface_up_command: .*exit 3.* exit status 3"),
+        "command": (["iface_dev tap1", "iface_up_command exit 3"], f"{LINE}iface_up_command: .*exit 3.* exit status 3"),
         "plain": (["iface_dev plain"], "opening TAP plain .*: an interface of that name exists and is no TAP"),
         "busy": (["iface_dev tap0"], "opening TAP tap0 .*: another program uses this interface"),
         "broken": (["iface_dev tap2", "iface_address 10.9.0.1/24", "iface_mtu 65521", "tunctl /dev/null"],

@@ -18,6 +18,7 @@ from tests.netns.keys import Identity, identity, write_private
 from tests.netns.lab import DAEMON, Lab, Node
 
 PORT = 4000
+LINE = r"/\S+\.conf:\d+: "     # where an error lies
 NO_RAISING = ["setpriv", "--bounding-set", "-sys_resource", "--inh-caps", "-sys_resource"]
 TIMED = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d "
 
@@ -130,7 +131,7 @@ def test_check_tells_a_good_configuration_from_each_mistake_of_a_bad_one(tmp_pat
     damaged = tmp_path / "damaged.key"
     write_private(damaged, b"-----BEGIN PRIVATE KEY-----\nnonsense\n")
     unfit = cloudvpn("--check", write_config(tmp_path / "unfit.conf", keys, f"key {damaged}"))
-    assert unfit.returncode == 1 and f'cloudvpn: key: cannot use "{damaged}": it holds no good' in unfit.stderr
+    assert unfit.returncode == 1 and f'/unfit.conf:5: key: cannot use "{damaged}": it holds no good' in unfit.stderr
     assert len(unfit.stderr.splitlines()) == 1
 
 
@@ -146,11 +147,11 @@ def test_a_start_that_fails_ends_with_1_and_a_message_and_leaves_nothing_behind(
     interface = ["iface yes", "iface_dev tap0", f"listen 127.0.0.1 {PORT + 1}"]
     failures = {
         "port": ([*interface, "iface_persist yes", f"listen 127.0.0.1 {PORT}"],
-                 f"listen 127.0.0.1 {PORT}: address already in use"),
+                 f"{LINE}listen 127.0.0.1 {PORT}: address already in use; .*`ss -ltnp`"),
         "tunctl": ([*interface, "tunctl /dev/net/none"],
                    "opening TAP tap0 through /dev/net/none: the device is missing: .*modprobe tun"),
-        "key": ([*interface, f"key {bad_key}"], f'key: cannot use "{bad_key}": it holds no good PRIVATE KEY'),
-        "pair": ([*interface, f"key {identity('other').key}"], "key: cannot use .*it does not fit the first cert"),
+        "key": ([*interface, f"key {bad_key}"], f'{LINE}key: cannot use "{bad_key}": it holds no good PRIVATE'),
+        "pair": ([*interface, f"key {identity('other').key}"], f"{LINE}key: cannot use .*it does not fit the first"),
         "files": (["listen 127.0.0.1 0", "max_connections 65535"],
                   "max_connections 65535 needs 65599 open files, the limit is 4096: .*LimitNOFILE=65599"),
     }  # fmt: skip

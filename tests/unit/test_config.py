@@ -421,3 +421,12 @@ def test_options_that_were_set_and_have_no_effect_yet_are_named_once(write: Writ
     loaded = load_words(["node.conf", "base.conf"])
     assert loaded.pending == ("multi_ratio", "uplimit-total", "poll_interval")
     assert (loaded.config.multi_ratio, loaded.config.uplimit_total) == (4, 5120)
+
+
+def test_who_finds_fault_with_a_value_later_can_say_where_it_was_written(write: Writer, tmp_path: Path) -> None:
+    write("other.conf", "listen :: 1\nca ca2.pem\nkey_pass secret\n")
+    loaded = load_words(["base.conf", "-@include", "other.conf", "-listen", "::", "2"]).config
+    places = [loaded.place("listen", Endpoint("::", port)) for port in "123"]
+    assert places == ["other.conf:1: listen", "command line: -listen", "listen"]
+    assert loaded.place("ca", tmp_path / "ca2.pem") == "other.conf:2: ca"
+    assert "secret" not in repr(loaded)

@@ -210,7 +210,7 @@ def test_a_bad_password_file_is_named_and_never_quoted(files: Files, data: bytes
 def test_a_key_that_others_may_read_is_refused_unless_that_is_allowed(files: Files) -> None:
     config = files.config()
     (files.folder / "key").chmod(0o644)
-    with pytest.raises(ConfigError, match=r'^key: ".*/key" has mode 0644, .*: run `chmod 06.0 '):
+    with pytest.raises(ConfigError, match=r'conf:1: key: ".*/key" has mode 0644, .*: run `chmod 06.0 '):
         TrustFiles().load(config)
     TrustFiles().load(replace(config, strict_permissions=False))
 
