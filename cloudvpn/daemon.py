@@ -11,6 +11,7 @@ import resource
 import signal
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import uvloop
 
@@ -63,6 +64,11 @@ def build_switch(config: Config) -> Switch:
     )
 
 
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a callback of the loop or a transport raised; both go on."""
+    log.error("internal error: %s", context.get("message"), exc_info=context.get("exception"))
+
+
 class Node:
     """One running node."""
 
@@ -80,6 +86,7 @@ class Node:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises SetupError, and leaves nothing behind, if it cannot start."""
+        self.loop.set_exception_handler(report)
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stop, number)
         self.loop.add_signal_handler(signal.SIGHUP, self.reloader.signalled.set)

@@ -37,16 +37,19 @@ class Dialer:
 
     async def run(self) -> None:
         while True:
-            if self.mesh.is_full():
-                self.complain(f"all max_connections {self.mesh.config.max_connections} are in use")
-            else:
+            try:
                 await self.try_all()
+            except Exception:   # whatever it was, it may go better the next time
+                log.exception("internal error while dialling %s %s", self.target.host, self.target.port)
             # Less than the pause, never more: nodes that lost the same peer do not come back in one instant.
             await asyncio.sleep(self.mesh.config.conn_retry / SECOND * random.uniform(0.75, 1.0))
 
     async def try_all(self) -> None:
         """Dials the addresses in turn until one becomes a link; returns when that link has ended, or none was made."""
         for family, address in await self.resolve():
+            if self.mesh.is_full():
+                self.complain(self.mesh.fullness())
+                return
             if address in self.ourselves:
                 continue
             info = await self.dial(family, address)
@@ -81,6 +84,10 @@ class Dialer:
         try:
             await asyncio.wait_for(
                 mesh.loop.sock_connect(connection, address), mesh.config.handshake_timeout / SECOND)
+            if mesh.is_full():      # meanwhile
+                connection.close()
+                self.complain(mesh.fullness())
+                return None
             info = self.info = LinkInfo(connection.getpeername(), mesh.loop.time(), self.target)
             await mesh.open_link(connection, info)
         except (OSError, asyncio.TimeoutError) as error:

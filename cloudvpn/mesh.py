@@ -20,6 +20,7 @@ from cloudvpn._fast.switch import Switch
 from cloudvpn.errors import PeerError, SetupError
 from cloudvpn.log import escape
 from cloudvpn.options import SECOND, Config, Endpoint
+from cloudvpn.repeats import Repeats
 from cloudvpn.tls import Credentials, Peer, PeerIdentity, handshake_reason, version_of
 from cloudvpn.traffic import Traffic, traffic_of
 
@@ -99,10 +100,11 @@ class Mesh:
         self.credentials = credentials
         self.loop = asyncio.get_running_loop()
         self.links: set[Link] = set()           # past the TLS handshake and admitted
-        self.opening = 0                        # connections on their way there
+        self.opening: set[LinkInfo] = set()     # connections on their way there
         self.listeners: list[Listener] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.counters: Counter[str] = Counter()
+        self.repeats = Repeats(self.loop)
         self.ended_traffic = Traffic()          # of links that are no more
         self.by_ends: dict[tuple[Address, Address], Link] = {}
 
@@ -200,23 +202,30 @@ class Mesh:
                     log.error("cannot accept links for now: %s", error.strerror)
                     await asyncio.sleep(ACCEPT_RETRY_SECONDS)
                 continue
-            if self.is_full():
-                self.counters["refused_full"] += 1
-                log.warning("refused %s: all max_connections %d are in use", format_address(remote),
-                            self.config.max_connections)
-                connection.close()
-            else:
-                self.spawn(self.accept(connection, remote))
+            self.spawn(self.accept(connection, remote))
 
     def is_full(self) -> bool:
-        return len(self.links) + self.opening >= self.config.max_connections
+        """Asked in one step with `open_link`, without an await between, nothing gets over the limit."""
+        return len(self.links) + len(self.opening) >= self.config.max_connections
+
+    def fullness(self) -> str:
+        return f"all max_connections {self.config.max_connections} are in use"
 
     async def accept(self, connection: socket.socket, remote: Address) -> None:
+        info = LinkInfo(remote, self.loop.time())
+        if self.is_full():
+            self.counters["refused_full"] += 1
+            self.refuse(info, self.fullness())
+            connection.close()
+            return
         try:
-            await self.open_link(connection, LinkInfo(remote, self.loop.time()))
+            await self.open_link(connection, info)
         except (OSError, asyncio.TimeoutError) as error:
             self.counters["handshakes_failed"] += 1
-            log.warning("refused %s: %s", format_address(remote), handshake_reason(error))
+            self.refuse(info, handshake_reason(error))
+
+    def refuse(self, info: LinkInfo, reason: str) -> None:
+        self.repeats.warn("refused", info.describe(), info.remote[0], escape(reason))
 
     # A connection becomes a link.
 
@@ -230,7 +239,7 @@ class Mesh:
             # 0 would mean the library's default.
             "ssl_shutdown_timeout": max(self.config.comm_close_timeout / SECOND, 0.001),
         }
-        self.opening += 1
+        self.opening.add(info)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
             if info.target is None:
@@ -246,7 +255,7 @@ class Mesh:
             connection.close()
             raise
         finally:
-            self.opening -= 1
+            self.opening.discard(info)
 
     def link_made(self, link: Link, transport: Any) -> None:
         """The TLS handshake is done: the peer is judged, then greeted; it still has to prove that it took us too."""
@@ -260,6 +269,7 @@ class Mesh:
         info.local = transport.get_extra_info("sockname") or ()
         connection: ssl.SSLObject = transport.get_extra_info("ssl_object")
         info.protocol = connection.version() or ""
+        self.opening.discard(info)
         self.links.add(link)
         if link.reason is not None:     # its time was over just before
             link.abort(link.reason)
@@ -270,7 +280,7 @@ class Mesh:
             self.notice_ourselves(link)
         except PeerError as error:
             self.counters["refused"] += 1
-            log.warning("refused %s: %s", info.describe(), escape(str(error)))
+            self.refuse(info, str(error))
             link.abort(str(error))
             return
         link.start_packets(SendQueue(
@@ -318,7 +328,7 @@ class Mesh:
             self.counters["links_lost"] += 1
             log.info("link down: %s: %s", info.describe(), escape(reason))
         elif link.reason is None or not (info.is_ourselves or info.identity is None):
-            log.warning("no link to %s: %s", info.describe(), escape(reason))
+            self.repeats.warn("no link to", info.describe(), info.remote[0], escape(reason))
         if not info.settled.done():
             info.settled.set_result(False)
         if not info.ended.done():

@@ -107,7 +107,8 @@ def test_who_is_revoked_is_out_a_second_after_sighup_and_cannot_come_back(lab: L
     pair.a.wait_log(rf"info link down: b at .*: {REVOKED}")
     assert time.monotonic() - begun < 1
     pair.b.wait_log(r"info link down: a at .*:4000: ")
-    pair.a.wait_log(rf"warning refused 198\.18\.1\.2:\d+: {REVOKED}", 15, 4)
+    lab.until(lambda: re.search(r"^links: .*refused [4-9]", pair.a.status().text, re.MULTILINE), 15, "four more tries")
+    assert len(re.findall(rf"warning refused 198\.18\.1\.2:\d+: {REVOKED}", pair.a.log_text())) == 1
     pair.b.wait_log("warning no link to .*: closed by the peer before its first packet: probably refused, see its log$")
     lab.until(lambda: re.search(r"^links: .*refused_later 1", pair.a.status().text, re.MULTILINE), 5, "the counter")
     assert pair.a.status().links == [] and pair.a.log_text().count("info link up: ") == 1
@@ -154,7 +155,7 @@ def test_an_expired_peer_is_cut_by_the_clock(lab: Lab) -> None:
     assert datetime.now(timezone.utc) <= end
     a.wait_log(CUT + r'"b" .*: it expired on ', 15)
     assert timedelta(0) < datetime.now(timezone.utc) - end < timedelta(seconds=5)
-    a.wait_log(r"warning refused 198\.18\.1\.2:\d+: .*: it expired on ", 5, 2)
+    a.wait_log(r"warning refused 198\.18\.1\.2:\d+: .*: it expired on ")
 
 
 def test_a_bad_configuration_changes_nothing_and_keeps_no_revocation_out(lab: Lab) -> None:

@@ -72,12 +72,17 @@ async def until(is_so: Callable[[], object], what: Callable[[], object]) -> None
 
 
 @contextlib.asynccontextmanager
-async def node(credentials: Credentials, *, dials: int = 0, patience: float = 10) -> AsyncIterator[tuple[Mesh, int]]:
-    """A node that listens, or dials this port; and the port. `patience` is its handshake_timeout in seconds."""
+async def node(
+    credentials: Credentials, *, dials: int = 0, patience: float = 10, most: int = 1024
+) -> AsyncIterator[tuple[Mesh, int]]:
+    """A node that listens, or dials this port; and the port.
+
+    `patience` is its handshake_timeout in seconds, `most` its max_connections.
+    """
     end = Endpoint(HOST, str(dials or free_port()))
     config = replace(
         Config(), handshake_timeout=int(patience * SECOND), conn_retry=600 * SECOND, comm_close_timeout=SECOND,
-        connect=(end,) if dials else (), listen=() if dials else (end,),
+        connect=(end,) if dials else (), listen=() if dials else (end,), max_connections=most,
     )  # fmt: skip
     mesh = Mesh(config, build_switch(config), credentials)
     try:
