@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prints the table of options for people: the text of --help and the tables of the README."""
+"""Prints what is described in the code for people: --help, the tables of the README and those of docs/status.md."""
 
 from __future__ import annotations
 
+import re
 import textwrap
+from dataclasses import Field, fields
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
+from . import facts
 from .options import OPTIONS, YES_NO, Option
 
 WIDTH: Final = 80
@@ -55,6 +58,29 @@ def options_table() -> str:
             parts.append("| {} | {} | {} |\n".format(*(cell.replace("|", "\\|") for cell in cells)))
         parts.append("\n")
     return "".join(parts).rstrip("\n") + "\n"
+
+
+def facts_tables() -> str:
+    """The Markdown tables of docs/status.md, one for each kind of object in the JSON."""
+    names = [name for name in vars(facts) if name.endswith("Facts")]
+    parts = []
+    for name in reversed(names):  # the whole first, then its parts
+        kind = getattr(facts, name)
+        parts.append(f"### {name.removesuffix('Facts').lower()}\n\n{kind.__doc__}\n\n")
+        parts.append("| name | type | meaning |\n|---|---|---|\n")
+        for one in fields(kind):
+            parts.append(f"| {one.name} | {_json_type(one)} | {one.metadata['meaning']} |\n")
+        parts.append("\n")
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _json_type(one: Field[Any]) -> str:
+    words = {"int": "MAC" if one.name == "mac" else "integer", "float": "number", "str": "string", "datetime": "time",
+             "bool": "true or false", "dict[str, int]": "object of integers", "tuple[str, ...]": "list of strings"}
+    first, *null = str(one.type).split(" | None")
+    text = words.get(first) or re.sub(r"\w+", lambda word: word[0].removesuffix("Facts").lower(), first)
+    unit = f", {one.metadata['unit']}" if one.metadata["unit"] else ""
+    return re.sub(r"list\[(\w+)\]", r"list of \1", text) + unit + (" or null" if null else "")
 
 
 def _signature(option: Option) -> str:

@@ -12,7 +12,7 @@ from cloudvpn._fast.switch import Switch
 from cloudvpn._fast.tapport import TapPort
 from cloudvpn.errors import SetupError
 from cloudvpn.options import Config
-from cloudvpn.tap import TapDevice, TapState, describe_offloads, exists, format_mac
+from cloudvpn.tap import TapDevice, TapState, describe_offloads, exists, format_mac, offload_kinds
 
 log = logging.getLogger("cloudvpn")
 
@@ -43,8 +43,8 @@ class Interface:
         self.device = device
         self.use(state)
         self.port.open(device.fd, bool(device.offloads), device.has_udp_offload)
-        log.info("interface %s, MAC %s, %s%s", state.name, format_mac(state.mac), describe_offloads(device.offloads),
-                 "" if state.is_up else ", down")
+        log.info("interface %s, MAC %s, %s%s", state.name, format_mac(state.mac),
+                 describe_offloads(offload_kinds(device.offloads)), "" if state.is_up else ", down")
 
     def keep(self) -> None:
         """Obeys `iface_persist`, once nothing can fail any more."""
@@ -113,13 +113,6 @@ class Interface:
             if str(error) != self.complaint:    # once, not once a heartbeat
                 self.complaint = str(error)
                 log.error("interface %s is there again, but: %s", self.name, error)
-
-    def describe(self) -> str:
-        """What went through, in system calls: a super-frame is one of them."""
-        granted = describe_offloads(self.device.offloads) if self.device is not None else "gone"
-        port = self.port
-        return (f"interface: {granted}; {port.reads} reads, {port.bytes_in} bytes, "
-                f"{port.writes} writes, {port.bytes_out} bytes")
 
     def close(self) -> None:
         """Gives the interface back, after the user's command."""

@@ -419,7 +419,7 @@ class Config:
         STATUS, DURATION, 30 * SECOND, "how often the status is written", 100 * MS, DAY, dashed=True, live=True)
     status_verbose: bool = option(STATUS, YES_NO, False, "status with the routes of all links", dashed=True, live=True)
     status_format: str = option(
-        STATUS, _choice("text", "json"), "text", "form of the status", pending="status in JSON")
+        STATUS, _choice("text", "json"), "text", "form of the status", live=True)
     log_level: str = option(
         STATUS, _choice("error", "warning", "info", "debug"), "info", "the least weighty events that are logged",
         live=True)

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -186,9 +186,12 @@ def open_device(name: str, control: str, with_offloads: bool) -> tuple[pytun.Tun
     return device, 0
 
 
-def describe_offloads(granted: int) -> str:
-    kinds = " and ".join(kind for flag, kind in ((TUN_F_TSO4, "TCP"), (TUN_F_USO4, "UDP")) if granted & flag)
-    return f"offloads for {kinds}" if kinds else "no offloads"
+def offload_kinds(granted: int) -> tuple[str, ...]:
+    return tuple(kind for flag, kind in ((TUN_F_TSO4, "TCP"), (TUN_F_USO4, "UDP")) if granted & flag)
+
+
+def describe_offloads(kinds: Sequence[str]) -> str:
+    return f"offloads for {' and '.join(kinds)}" if kinds else "no offloads"
 
 
 def number_of(error: Exception) -> int | None:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gathers the facts of a running node."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+
+from cloudvpn import __version__
+from cloudvpn._fast.link import Link
+from cloudvpn.expiry import find_endings
+from cloudvpn.facts import (
+    FORMAT,
+    ExpiringFacts,
+    FlowFacts,
+    FrameFacts,
+    InterfaceFacts,
+    LinkFacts,
+    ListenerFacts,
+    NodeFacts,
+    OfferFacts,
+    RefusedFacts,
+    RouteFacts,
+    TrafficFacts,
+)
+from cloudvpn.interface import Interface
+from cloudvpn.log import escape
+from cloudvpn.mesh import Mesh
+from cloudvpn.tap import offload_kinds
+from cloudvpn.traffic import Traffic, traffic_of
+
+
+class Gatherer:
+    """Gathers the facts of one node; keeps what the rates are counted from."""
+
+    def __init__(self, mesh: Mesh, interface: Interface | None) -> None:
+        self.mesh = mesh
+        self.interface = interface
+        self.begun = self.gathered = mesh.loop.time()
+        self.before: dict[Link, Traffic] = {}
+        self.total_before = Traffic()
+
+    def gather(self, with_offers: bool) -> NodeFacts:
+        mesh, switch, routes = self.mesh, self.mesh.switch, self.mesh.switch.routes
+        now, time = mesh.loop.time(), datetime.now(timezone.utc)
+        seconds = max(now - self.gathered, 1e-6)
+        links = sorted((link for link in mesh.links if link.index), key=lambda link: link.index)
+        total = sum((traffic_of(link) for link in mesh.links), mesh.ended_traffic)
+        facts = NodeFacts(
+            format=FORMAT,
+            program=__version__,
+            process=os.getpid(),
+            time=time,
+            uptime_seconds=now - self.begun,
+            interface=None if self.interface is None else interface_facts(self.interface),
+            listeners=[ListenerFacts(*listener.socket.getsockname()[:2]) for listener in mesh.listeners],
+            links=[self.link_facts(link, now, seconds, with_offers) for link in links],
+            traffic=traffic_facts(total, self.total_before, seconds),
+            routes=[RouteFacts(mac, port - 1, ping, dist) for mac, port, ping, dist in sorted(routes.best())],
+            frames=FrameFacts(switch.frames_from_tap, switch.frames_to_tap, switch.frames_from_links,
+                              switch.frames_to_links, switch.copies),
+            dropped=switch.dropped(),
+            routes_refused=RefusedFacts(routes.refused_own, routes.refused_far, routes.refused_full),
+            ids_came_back=switch.ids.came_back,
+            expiring=[ExpiringFacts(ending.what, ending.time, ending.remedy)
+                      for ending in find_endings(mesh.credentials, mesh.peers(), time)],
+            events=dict(sorted(mesh.counters.items())),
+        )
+        self.before = {link: traffic_of(link) for link in links}
+        self.total_before = total
+        self.gathered = now
+        return facts
+
+    def link_facts(self, link: Link, now: float, seconds: float, with_offers: bool) -> LinkFacts:
+        routes, info = self.mesh.switch.routes, link.info
+        offers = [OfferFacts(*offer) for offer in sorted(routes.offered_by(link.index))] if with_offers else None
+        return LinkFacts(
+            connection=link.index - 1,
+            ping_us=link.echo.ping,
+            route_count=routes.count_of(link.index),
+            descriptor=info.descriptor,
+            host=info.remote[0],
+            port=info.remote[1],
+            certificate=escape(info.identity.name) if info.identity else "",
+            tls=info.protocol,
+            version=link.version,
+            age_seconds=now - info.opened,
+            traffic=traffic_facts(traffic_of(link), self.before.get(link, Traffic()), seconds),
+            waiting_frames=link.queue.waiting_data,
+            dropped_frames=link.frames_dropped,
+            offers=offers,
+        )
+
+
+def traffic_facts(now: Traffic, before: Traffic, seconds: float) -> TrafficFacts:
+    def flow(count: int, packets: int, old_count: int, old_packets: int) -> FlowFacts:
+        return FlowFacts(count, packets, (count - old_count) / seconds, (packets - old_packets) / seconds)
+
+    return TrafficFacts(
+        received=flow(now.bytes_in, now.packets_in, before.bytes_in, before.packets_in),
+        sent=flow(now.bytes_out, now.packets_out, before.bytes_out, before.packets_out),
+    )
+
+
+def interface_facts(interface: Interface) -> InterfaceFacts:
+    port, state, device = interface.port, interface.state, interface.device
+    return InterfaceFacts(
+        name=escape(interface.name),
+        mac=None if state is None else state.mac,
+        is_up=state is not None and state.is_up,
+        offloads=() if device is None else offload_kinds(device.offloads),
+        reads=port.reads,
+        bytes_read=port.bytes_in,
+        writes=port.writes,
+        bytes_written=port.bytes_out,
+    )
