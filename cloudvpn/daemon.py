@@ -26,6 +26,7 @@ from cloudvpn.interface import Interface
 from cloudvpn.mesh import Mesh
 from cloudvpn.options import SECOND, Config
 from cloudvpn.reload import Reloader, TrustFiles
+from cloudvpn.service import ServiceManager
 from cloudvpn.status import StatusFile
 from cloudvpn.tls import Credentials
 
@@ -72,14 +73,18 @@ def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 class Node:
     """One running node."""
 
-    def __init__(self, words: Sequence[str], config: Config, files: TrustFiles, credentials: Credentials) -> None:
+    def __init__(
+        self, words: Sequence[str], config: Config, files: TrustFiles, credentials: Credentials,
+        service: ServiceManager,
+    ) -> None:
         self.config = config
+        self.service = service
         self.loop = asyncio.get_running_loop()
         self.switch = build_switch(config)
         self.mesh = Mesh(config, self.switch, credentials)
         self.interface = Interface(config, self.switch, self.loop) if config.iface else None
         self.status = StatusFile(config, self.mesh, self.interface) if config.status_file else None
-        self.reloader = Reloader(words, self.mesh, files, self.apply)
+        self.reloader = Reloader(words, self.mesh, files, self.apply, service)
         self.dialers: list[Dialer] = []
         self.stopping = asyncio.Event()
         self.beat_at = self.loop.time()
@@ -104,6 +109,8 @@ class Node:
             # What was loaded so far stays: the collector need not walk through it, links waiting meanwhile.
             gc.collect()
             gc.freeze()
+            self.service.ready()
+            self.service.watch(self.loop, self.describe)
             await self.stopping.wait()
         finally:
             await self.mesh.close()
@@ -111,11 +118,17 @@ class Node:
                 self.status.stop()
             if self.interface is not None:
                 self.interface.close()
+            self.service.close()
         log.info("stopped")
 
     def stop(self, number: int) -> None:
         log.info("%s: closing all links", signal.Signals(number).name)
+        self.service.stopping(self.config.comm_close_timeout / SECOND)
         self.stopping.set()
+
+    def describe(self) -> str:
+        """For `systemctl status`."""
+        return f"links up: {self.switch.up_count}, MACs known: {self.switch.routes.destination_count}"
 
     def dial(self) -> None:
         """One dialer for each `connect`, and no other."""
@@ -157,6 +170,7 @@ def run(words: Sequence[str], config: Config) -> None:
     `words` are those of the command line, from which `config` was read and will be read again.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)    # until the loop handles it: files are about to be read anyway
+    service = ServiceManager(os.environ)
     raise_descriptor_limit(config.max_connections)
     files = TrustFiles()
     credentials = files.load(config)
@@ -165,6 +179,6 @@ def run(words: Sequence[str], config: Config) -> None:
     log.info("cloudvpn %s, process %d", __version__, os.getpid())
 
     async def main() -> None:
-        await Node(words, config, files, credentials).run()
+        await Node(words, config, files, credentials, service).run()
 
     uvloop.run(main())

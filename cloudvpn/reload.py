@@ -27,6 +27,7 @@ from cloudvpn.mesh import Mesh
 from cloudvpn.options import OPTIONS, SECOND, Config
 from cloudvpn.pem import FileProblem
 from cloudvpn.permissions import secret_problem
+from cloudvpn.service import ServiceManager
 from cloudvpn.tls import Credentials, load
 
 log = logging.getLogger("cloudvpn")
@@ -139,12 +140,14 @@ class Reloader:
 
     def __init__(
         self, words: Sequence[str], mesh: Mesh, files: TrustFiles, apply: Callable[[Config], Awaitable[None]],
+        service: ServiceManager,
         clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         self.words = words
         self.mesh = mesh
         self.files = files
         self.apply = apply
+        self.service = service
         self.clock = clock
         self.signalled = asyncio.Event()
         self.complaint: tuple[str, ...] = ()    # what is wrong with the files now
@@ -157,10 +160,14 @@ class Reloader:
                 await asyncio.wait_for(self.signalled.wait(), self.mesh.config.reload_interval / SECOND)
             on_signal = self.signalled.is_set()
             self.signalled.clear()      # a signal during the reload leads to another one
+            if on_signal:
+                self.service.reloading()
             try:
                 await self.reload(on_signal)
             except Exception:   # the next one may do better
                 log.exception("internal error after files were read again")
+            if on_signal:
+                self.service.ready()
 
     async def reload(self, on_signal: bool) -> None:
         """A bad configuration keeps no CRL from being read again; bad keys, CAs or CRLs keep all as it was."""

@@ -21,6 +21,7 @@ from cloudvpn.errors import ConfigError
 from cloudvpn.mesh import LinkInfo, Mesh
 from cloudvpn.options import OPTIONS, SECOND, Config, Endpoint
 from cloudvpn.reload import Reloader, TrustFiles, keep_running
+from cloudvpn.service import ServiceManager
 from cloudvpn.tls import Peer, identify
 
 CA = pki.make_ca("CA")
@@ -89,7 +90,8 @@ class Lab:
         self.mesh = Mesh(config, build_switch(config), self.trust.load(config))
         self.applied: list[Config] = []
         self.now = datetime.now(timezone.utc)
-        self.reloader = Reloader(files.words, self.mesh, self.trust, self.apply, lambda: self.now)
+        self.reloader = Reloader(
+            files.words, self.mesh, self.trust, self.apply, ServiceManager({}), lambda: self.now)
 
     async def apply(self, config: Config) -> None:
         self.applied.append(config)
