@@ -45,4 +45,5 @@ def test_case(name: str, benchmark: BenchmarkFixture) -> None:
     assert done == loop.ops, "operations without effect were measured"
     assert benchmark.stats is not None
     benchmark.extra_info["ns"] = min(benchmark.stats.stats.data) * 1e9 / loop.ops
+    benchmark.extra_info["bytes"] = loop.op_bytes
     benchmark.extra_info["calibration_ns"] = min(calibrations) / calibration.ops

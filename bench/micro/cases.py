@@ -15,15 +15,33 @@ from cloudvpn._fast.random import RandomSource
 from cloudvpn._fast.route import RouteTable
 from cloudvpn._fast.sendq import SendQueue
 from cloudvpn._fast.switch import Switch
-from cloudvpn._fast.wire import bare_packet, frame_packet, route_packet
+from cloudvpn._fast.wire import bare_packet, bulk_packet, frame_packet, route_packet
+from tests.model.naive_offload import TCP, UDP, ones_sum
+from tests.model.packets import TIMESTAMPS, Flow
 
 from . import calibration
-from .loops import Drain, LinkStep, Lookup, Loop, NewIds, Parse, Queue, RouteUpdate, SeenIds, TapStep
+from .loops import (
+    Checksum,
+    Coalesce,
+    CutFrame,
+    Drain,
+    LinkStep,
+    Lookup,
+    Loop,
+    NewIds,
+    Parse,
+    Queue,
+    RouteUpdate,
+    SeenIds,
+    TapStep,
+)
 
 ROUTES = 10_000         # in the table
 UPDATES = 2_000         # in one set or diff
 IDS = 65_536            # remembered, as by default
 INPUT_BYTES = 262_144   # what a link reads at most at once
+SUPER_BYTES = 65_160    # 45 segments, all that fit an IP packet
+SEGMENT_BYTES = 1448    # of TCP with timestamps in an MTU of 1500
 TAP_FRAMES = 64         # what the TAP gives at most at once
 BROADCAST_MAC = 0xFFFFFFFFFFFF
 ROUTE_REQUEST = 7
@@ -87,7 +105,41 @@ def frame(mac: int, size: int) -> bytes:
 
 def parse(size: int) -> Loop:
     count = INPUT_BYTES // (size + 4)
-    return Parse(frame_packet(frame(MACS[0], size)) * count, count, 160_000 // count)
+    return Parse(frame_packet(frame(MACS[0], size)) * count, count, 160_000 // count, 1)
+
+
+def parse_bulk(size: int) -> Loop:
+    count = INPUT_BYTES // (size + 24)
+    return Parse(bulk_packet(frame(MACS[0], size)) * count, count, 160_000 // count, 2)
+
+
+def checksum(size: int, ops: int) -> Loop:
+    """Areas, as many as a link reads at once, that a checksum at their end makes right."""
+    draw = random.Random(8)
+    count = INPUT_BYTES // size
+    areas = [draw.randbytes(size - 2) for _ in range(count)]
+    return Checksum(b"".join(area + (0xFFFF - ones_sum(area)).to_bytes(2, "big") for area in areas), size, ops // count)
+
+
+def flow(protocol: int, port: int = 40_000) -> Flow:
+    return Flow(protocol=protocol, ports=(port, 5201), tcp_options=TIMESTAMPS if protocol == TCP else b"", has_df=True)
+
+
+def cut(protocol: int, size: int) -> Loop:
+    """A super-frame with payloads of that size, 45 to 64 of them."""
+    payload = random.Random(9).randbytes(min(SUPER_BYTES, 64 * size))
+    offload, super_frame = flow(protocol).super_frame(payload, size)
+    return CutFrame(super_frame, offload, 100)
+
+
+def coalesce(protocol: int, flows: int, size: int) -> Loop:
+    """45 frames of each flow, which take turns."""
+    draw = random.Random(10)
+    frames = [
+        flow(protocol, 40_000 + number).frame(draw.randbytes(size), seq=1 + index * size, identification=index)
+        for index in range(45) for number in range(flows)
+    ]
+    return Coalesce(b"".join(frames), len(frames[0]), 100 // flows)
 
 
 def switch_with(links: int) -> tuple[Switch, list[Drain]]:
@@ -124,6 +176,7 @@ class Calibration:
     """The measure itself, as a case among the others: its ratio should be 1."""
 
     ops = calibration.ops
+    op_bytes = 0
 
     def prepare(self) -> None:
         pass
@@ -137,6 +190,16 @@ CASES: dict[str, Callable[[], Loop | Calibration]] = {
     "calibration": Calibration,
     "parse-1500": lambda: parse(1500),
     "parse-64": lambda: parse(64),
+    "parse-bulk-1500": lambda: parse_bulk(1500),
+    "parse-bulk-64k": lambda: parse_bulk(SUPER_BYTES),
+    "checksum-64": lambda: checksum(64, 40_000),
+    "checksum-1500": lambda: checksum(1500, 10_000),
+    "checksum-64k": lambda: checksum(65_536, 240),
+    "cut-tcp-1500": lambda: cut(TCP, SEGMENT_BYTES),
+    "cut-udp-64": lambda: cut(UDP, 64),
+    "coalesce-tcp-1500": lambda: coalesce(TCP, 1, SEGMENT_BYTES),
+    "coalesce-8-tcp-1500": lambda: coalesce(TCP, 8, SEGMENT_BYTES),
+    "coalesce-udp-64": lambda: coalesce(UDP, 1, 64),
     "lookup-hit": lambda: lookup(MACS, True),
     "lookup-miss": lambda: lookup(OTHER_MACS, False),
     "route-change": lambda: changes(False),

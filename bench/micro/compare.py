@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+from bench.machine import describe_machine
 
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
@@ -41,8 +42,11 @@ LIMITS_NS = {
 
 @dataclass(frozen=True)
 class Figure:
+    """One operation, which takes in so many bytes; 0: speed in bytes would say nothing of it."""
+
     ratio: float
     ns: float
+    bytes: int = 0
 
 
 def main() -> int:
@@ -53,7 +57,7 @@ def main() -> int:
     parser.add_argument("--self-test", action="store_true", help="show that a loop half as fast is found, and no other")
     options = parser.parse_args()
     if options.save:
-        save()
+        save(options.names)
         return 0
     if options.self_test:
         return self_test()
@@ -73,7 +77,8 @@ def measure(names: list[str], slow: str | None = None) -> dict[str, Figure]:
             sys.exit(done.stdout)
         cases = json.loads(result.read_text())["benchmarks"]
     return {
-        case["params"]["name"]: Figure(round(info["ns"] / info["calibration_ns"], 4), round(info["ns"], 2))
+        case["params"]["name"]: Figure(
+            round(info["ns"] / info["calibration_ns"], 4), round(info["ns"], 2), info["bytes"])
         for case in cases for info in [case["extra_info"]]
     }
 
@@ -83,33 +88,26 @@ def best(*runs: dict[str, Figure]) -> dict[str, Figure]:
     found: dict[str, Figure] = {}
     for name, figure in (item for run in runs for item in run.items()):
         old = found.get(name, figure)
-        found[name] = Figure(min(old.ratio, figure.ratio), min(old.ns, figure.ns))
+        found[name] = Figure(min(old.ratio, figure.ratio), min(old.ns, figure.ns), figure.bytes)
     return found
 
 
-def save() -> None:
-    figures = best(*(measure([]) for _ in range(SAVED_RUNS)))
-    machine = {"cpu": cpu_name(), "cpus": os.cpu_count(), "system": platform.platform(),
-               "python": platform.python_version(), "cython": version("cython")}
-    lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(asdict(figure))}" for name, figure in figures.items())
+def save(names: list[str]) -> None:
+    """The others keep the figures, and the machine, that they have."""
+    figures = best(*(measure(names) for _ in range(SAVED_RUNS)))
+    machine: dict[str, object] = {**describe_machine(), "cython": version("cython")}
+    if names:
+        machine, saved = load_baseline()
+        figures = saved | figures
+    lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(stored(figure))}" for name, figure in figures.items())
     BASELINE.write_text(f'{{\n  "machine": {json.dumps(machine)},\n  "figures": {{\n{lines}\n  }}\n}}\n')
     print_table(figures, figures)
 
 
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(": ")[2]
-    return platform.machine()
-
-
 def compare(names: list[str], slow: str | None = None) -> list[str]:
     """The names of what is too slow, after the table."""
-    if not BASELINE.exists():
-        sys.exit(f"{BASELINE} is missing: write it with --save")
-    saved = json.loads(BASELINE.read_text())
-    baseline = {name: Figure(**figure) for name, figure in saved["figures"].items()}
-    print(f"baseline: {', '.join(map(str, saved['machine'].values()))}")
+    machine, baseline = load_baseline()
+    print(f"baseline: {', '.join(map(str, machine.values()))}")
     figures = measure(names, slow)
     for _ in range(RETRIES):
         again = [name for name in figures if is_too_slow(name, figures, baseline)]
@@ -126,6 +124,17 @@ def compare(names: list[str], slow: str | None = None) -> list[str]:
     return failed
 
 
+def stored(figure: Figure) -> dict[str, float]:
+    return {name: value for name, value in asdict(figure).items() if value}
+
+
+def load_baseline() -> tuple[dict[str, object], dict[str, Figure]]:
+    if not BASELINE.exists():
+        sys.exit(f"{BASELINE} is missing: write it with --save")
+    saved = json.loads(BASELINE.read_text())
+    return saved["machine"], {name: Figure(**figure) for name, figure in saved["figures"].items()}
+
+
 def is_too_slow(name: str, figures: dict[str, Figure], baseline: dict[str, Figure]) -> bool:
     figure = figures[name]
     worse = name in baseline and figure.ratio > baseline[name].ratio * (1 + TOLERANCE)
@@ -138,9 +147,11 @@ def is_over_limit(name: str, figure: Figure) -> bool:
 
 
 def print_table(figures: dict[str, Figure], baseline: dict[str, Figure]) -> None:
-    print(f"\n{'name':16} {'ns/op':>9} {'x calibration':>14} {'baseline':>9} {'change':>8}  (at most +{TOLERANCE:.0%})")
+    print(f"\n{'name':20} {'ns/op':>9} {'GB/s':>6} {'x calibration':>14} {'baseline':>9} {'change':>8}"
+          f"  (at most +{TOLERANCE:.0%})")
     for name, figure in figures.items():
-        row = f"{name:16} {figure.ns:9.2f} {figure.ratio:14.3f}"
+        speed = f"{figure.bytes / figure.ns:.1f}" if figure.bytes else ""
+        row = f"{name:20} {figure.ns:9.2f} {speed:>6} {figure.ratio:14.3f}"
         if name not in baseline:
             print(f"{row} {'new':>9}")
             continue
@@ -149,11 +160,11 @@ def print_table(figures: dict[str, Figure], baseline: dict[str, Figure]) -> None
 
 
 def print_limits(figures: dict[str, Figure]) -> None:
-    print(f"\n{'limit of':16} {'ns/op':>9} {'at most':>9} {'x calibration':>14} {'at most':>9} {'per second':>12}")
+    print(f"\n{'limit of':20} {'ns/op':>9} {'at most':>9} {'x calibration':>14} {'at most':>9} {'per second':>12}")
     for name, limit in LIMITS_NS.items():
         if name in figures:
             figure = figures[name]
-            print(f"{name:16} {figure.ns:9.2f} {limit:9.0f} {figure.ratio:14.3f} {limit / REFERENCE_NS:9.2f}"
+            print(f"{name:20} {figure.ns:9.2f} {limit:9.0f} {figure.ratio:14.3f} {limit / REFERENCE_NS:9.2f}"
                   f" {1e9 / figure.ns:12,.0f}{'  MISSED' if is_over_limit(name, figure) else ''}")
     print()
 

@@ -4,16 +4,27 @@ from array import array
 from cloudvpn._fast.idcache import IdCache
 from cloudvpn._fast.port import Port
 from cloudvpn._fast.route import RouteTable
+from cloudvpn._fast.segment import Offload
 from cloudvpn._fast.sendq import SendQueue
 from cloudvpn._fast.switch import Switch
 
 class Loop:
     ops: int
+    op_bytes: int
     def prepare(self) -> None: ...
     def run(self) -> int: ...
 
 class Parse(Loop):
-    def __init__(self, stream: bytes, packets: int, rounds: int) -> None: ...
+    def __init__(self, stream: bytes, packets: int, rounds: int, version: int) -> None: ...
+
+class Checksum(Loop):
+    def __init__(self, areas: bytes, size: int, rounds: int) -> None: ...
+
+class CutFrame(Loop):
+    def __init__(self, frame: bytes, offload: Offload, rounds: int) -> None: ...
+
+class Coalesce(Loop):
+    def __init__(self, frames: bytes, size: int, rounds: int) -> None: ...
 
 class Lookup(Loop):
     def __init__(self, routes: RouteTable, macs: array[int], known: bool, rounds: int) -> None: ...

@@ -8,12 +8,17 @@ round and is not measured.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
+from posix.uio cimport iovec
 
+from cloudvpn._fast.checksum cimport add_bytes, fold
+from cloudvpn._fast.coalesce cimport Coalescer
 from cloudvpn._fast.consts cimport NO_PORT, ROUTE_BYTES, ROUTES_MAX, WRITE_BYTES
 from cloudvpn._fast.idcache cimport IdCache
+from cloudvpn._fast.layers cimport packet_end
 from cloudvpn._fast.port cimport Port
 from cloudvpn._fast.route cimport RouteTable
-from cloudvpn._fast.offload cimport Offload
+from cloudvpn._fast.offload cimport SUPER_FRAME_MAX, Offload
+from cloudvpn._fast.segment cimport Cut, piece_size, plan_cut, read_offload, write_piece
 from cloudvpn._fast.sendq cimport SendQueue
 from cloudvpn._fast.switch cimport Switch
 from cloudvpn._fast.tapport cimport BATCH_FRAMES
@@ -24,6 +29,7 @@ cdef uint8_t told[ROUTES_MAX * ROUTE_BYTES]
 
 cdef class Loop:
     cdef readonly uint32_t ops
+    cdef readonly uint32_t op_bytes     # that one operation reads all of; 0: it does not
 
     def prepare(self):
         pass
@@ -35,11 +41,12 @@ cdef class Loop:
 cdef class Parse(Loop):
     """The packets of a stream, `rounds` times."""
     cdef bytes stream
-    cdef uint32_t rounds
+    cdef uint32_t rounds, version
 
-    def __init__(self, bytes stream not None, uint32_t packets, uint32_t rounds):
+    def __init__(self, bytes stream not None, uint32_t packets, uint32_t rounds, uint32_t version):
         self.stream = stream
         self.rounds = rounds
+        self.version = version
         self.ops = packets * rounds
 
     def run(self):
@@ -49,10 +56,101 @@ cdef class Parse(Loop):
         cdef Packet packet
         for _ in range(self.rounds):
             at = 0
-            while parse(data + at, size - at, 1, &packet) == PACKET_WHOLE:
+            while parse(data + at, size - at, self.version, &packet) == PACKET_WHOLE:
                 at += packet.total
                 done += 1
         return done
+
+
+cdef class Checksum(Loop):
+    """Checksums of areas of `size` bytes, one after the other, each of which must be right; `rounds` times."""
+    cdef bytes areas
+    cdef uint32_t rounds
+
+    def __init__(self, bytes areas not None, uint32_t size, uint32_t rounds):
+        self.areas = areas
+        self.rounds = rounds
+        self.op_bytes = size
+        self.ops = <uint32_t>len(areas) // size * rounds
+
+    def run(self):
+        cdef const uint8_t* data = self.areas
+        cdef uint32_t at, count = self.ops // self.rounds, done = 0, _
+        for _ in range(self.rounds):
+            for at in range(count):
+                done += fold(add_bytes(0, data + at * self.op_bytes, self.op_bytes)) == 0xFFFF
+        return done
+
+
+cdef class CutFrame(Loop):
+    """The plain frames of one super-frame, written one behind the other, as into a send queue; `rounds` times."""
+    cdef bytes frame
+    cdef Offload offload
+    cdef uint32_t rounds
+    cdef uint8_t target[2 * SUPER_FRAME_MAX]
+
+    def __init__(self, bytes frame not None, offload, uint32_t rounds):
+        cdef Cut cut
+        read_offload(&self.offload, offload)
+        if not plan_cut(&cut, frame, <uint32_t>len(frame), &self.offload) or (
+                cut.pieces * piece_size(&cut, 0) > sizeof(self.target)):
+            raise ValueError("no such super-frame")
+        self.frame = frame
+        self.rounds = rounds
+        self.op_bytes = piece_size(&cut, 0)
+        self.ops = cut.pieces * rounds
+
+    def run(self):
+        cdef const uint8_t* frame = self.frame
+        cdef uint32_t size = <uint32_t>len(self.frame), done = 0, index, _
+        cdef uint8_t* to
+        cdef Cut cut
+        for _ in range(self.rounds):
+            plan_cut(&cut, frame, size, &self.offload)
+            to = self.target
+            for index in range(cut.pieces):
+                write_piece(&cut, index, to)
+                done += packet_end(to, &cut.layers) == piece_size(&cut, index)
+                to += piece_size(&cut, index)
+        return done
+
+
+cdef class Joiner(Coalescer):
+    """Counts the frames that leave joined."""
+    cdef uint32_t joined
+
+    def __init__(self):
+        self.joins_udp = True
+
+    cdef void emit(self, iovec* parts, int count, uint32_t size, uint32_t frames) noexcept:
+        if frames > 1:
+            self.joined += frames
+
+
+cdef class Coalesce(Loop):
+    """A batch of plain frames of equal size, all of which can be joined, `rounds` times."""
+    cdef Joiner joiner
+    cdef bytes frames
+    cdef uint32_t rounds
+
+    def __init__(self, bytes frames not None, uint32_t size, uint32_t rounds):
+        self.joiner = Joiner()
+        self.frames = frames
+        self.rounds = rounds
+        self.op_bytes = size
+        self.ops = <uint32_t>len(frames) // size * rounds
+
+    def run(self):
+        cdef const uint8_t* data = self.frames
+        cdef uint32_t at, count = self.ops // self.rounds, _
+        cdef Offload plain
+        memset(&plain, 0, sizeof(Offload))
+        self.joiner.joined = 0
+        for _ in range(self.rounds):
+            for at in range(count):
+                self.joiner.add(data + at * self.op_bytes, self.op_bytes, &plain)
+            self.joiner.finish()
+        return self.joiner.joined
 
 
 cdef class Lookup(Loop):
