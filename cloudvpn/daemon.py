@@ -28,6 +28,7 @@ from cloudvpn.options import SECOND, Config
 from cloudvpn.reload import Reloader, TrustFiles
 from cloudvpn.service import ServiceManager
 from cloudvpn.status import StatusFile
+from cloudvpn.storms import StormWatch
 from cloudvpn.tls import Credentials
 
 log = logging.getLogger("cloudvpn")
@@ -58,10 +59,24 @@ def build_switch(config: Config) -> Switch:
         config.max_connections, config.max_remote_routes, random,
         max_dist=config.route_max_dist, report_above=config.report_ping_changes_above,
     )
-    return Switch(
+    switch = Switch(
         routes, IdCache(config.br_id_cache_size, random), random,
         max_frame=config.conn_mtu, keepalive=config.conn_keepalive, timeout=config.conn_timeout,
         max_waiting=config.max_waiting_total,
+    )
+    set_policy(switch, config)
+    return switch
+
+
+def set_policy(switch: Switch, config: Config) -> None:
+    switch.set_policy(
+        multi_ratio=config.multi_ratio if config.multipath else 0,
+        promisc=config.promisc or config.bridge_mode,
+        ignore_macs=config.ignore_macs or config.bridge_mode,
+        broadcast_send=config.broadcast_send or config.bridge_mode,
+        broadcast_nocopy=config.broadcast_nocopy,
+        allowed=config.broadcast_filter_allow,
+        broadcast_limit=config.broadcast_limit,
     )
 
 
@@ -85,6 +100,7 @@ class Node:
         self.interface = Interface(config, self.switch, self.loop) if config.iface else None
         self.status = StatusFile(config, self.mesh, self.interface) if config.status_file else None
         self.reloader = Reloader(words, self.mesh, files, self.apply, service)
+        self.storms = StormWatch(self.mesh)
         self.dialers: list[Dialer] = []
         self.stopping = asyncio.Event()
         self.beat_at = self.loop.time()
@@ -149,6 +165,7 @@ class Node:
         if self.status is not None:
             self.status.config = config
         log.setLevel(config.log_level.upper())
+        set_policy(self.switch, config)
         await self.mesh.listen_anew()
         self.dial()
 
@@ -162,6 +179,7 @@ class Node:
         if self.interface is not None:
             self.interface.look()
         self.mesh.close_silent(self.switch.beat(time.monotonic_ns() // 1000))
+        self.storms.look(self.loop.time())
 
 
 def run(words: Sequence[str], config: Config) -> None:

@@ -60,6 +60,7 @@ class LinkFacts:
     traffic: TrafficFacts = fact("over this link")
     waiting_frames: int = fact("in the queue of the link; a super-frame is one", "frames")
     dropped_frames: int = fact("that were to go over this link and were lost", "frames")
+    broadcasts_refused: int = fact("from the peer, dropped because of `broadcast_limit`", "frames")
     offers: list[OfferFacts] | None = fact("what the peer announces, sorted by MAC; null without `status-verbose`")
 
 

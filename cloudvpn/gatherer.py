@@ -88,6 +88,7 @@ class Gatherer:
             traffic=traffic_facts(traffic_of(link), self.before.get(link, Traffic()), seconds),
             waiting_frames=link.queue.waiting_data,
             dropped_frames=link.frames_dropped,
+            broadcasts_refused=link.broadcasts_refused,
             offers=offers,
         )
 

@@ -59,6 +59,7 @@ class LinkInfo:
     descriptor: int = -1
     is_ourselves: bool = False
     deadline: asyncio.TimerHandle | None = None
+    broadcasts_refused: int = 0             # as the last heartbeat saw it
     # Resolved once: True when the peer's first valid packet came, False when the link ended before.
     settled: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     ended: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())

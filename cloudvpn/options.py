@@ -344,10 +344,10 @@ class Config:
     chroot: Path | None = option(SECURITY, PATH, None, "see only this directory after set-up", pending="local security")
     mlockall: bool = option(SECURITY, YES_NO, False, "keep all memory out of the swap", pending="local security")
 
-    multipath: bool = option(MULTIPATH, YES_NO, False, "scatter unicast over several links", pending="multipath")
+    multipath: bool = option(MULTIPATH, YES_NO, False, "scatter unicast over several links", live=True)
     multi_ratio: int = option(
         MULTIPATH, COUNT, 2, "links whose ping is below this multiple of the best are used alike", 2, U16,
-        pending="multipath", aliases=("multipath_ratio",))
+        live=True, aliases=("multipath_ratio",))
 
     uplimit_total: int | None = option(
         LIMITS, SIZE, None, "bytes a second of data sent, all links together", 1, 1024 * G,
@@ -367,19 +367,19 @@ class Config:
         LIMITS, SIZE, 20480, "bytes that may be saved up for receiving", 1, G, dashed=True, pending="bandwidth limits")
 
     promisc: bool = option(
-        BRIDGING, YES_NO, False, "write every frame that passes to the interface", pending="bridging")
+        BRIDGING, YES_NO, False, "write every frame that passes to the interface", live=True)
     ignore_macs: bool = option(
-        BRIDGING, YES_NO, False, "learn no routes, treat every unicast as a broadcast", pending="bridging")
+        BRIDGING, YES_NO, False, "learn no routes, treat every unicast as a broadcast", live=True)
     broadcast_send: bool = option(
-        BRIDGING, YES_NO, False, "send all frames of the interface as broadcasts", pending="bridging")
+        BRIDGING, YES_NO, False, "send all frames of the interface as broadcasts", live=True)
     bridge_mode: bool = option(
-        BRIDGING, YES_NO, False, "promisc, ignore_macs and broadcast_send at once", pending="bridging")
+        BRIDGING, YES_NO, False, "promisc, ignore_macs and broadcast_send at once", live=True)
     broadcast_nocopy: bool = option(
-        BRIDGING, YES_NO, False, "send a broadcast to one random link only", pending="bridging")
+        BRIDGING, YES_NO, False, "send a broadcast to one random link only", live=True)
     broadcast_filter_allow: tuple[int, ...] = option(
-        BRIDGING, ETHERTYPE, (), "EtherTypes allowed as broadcast; all if not set", pending="broadcast filters")
+        BRIDGING, ETHERTYPE, (), "EtherTypes allowed as broadcast; all if not set", live=True)
     broadcast_limit: int = option(
-        BRIDGING, RATE, 10000, "broadcasts taken from one link", 1, 1_000_000_000, pending="broadcast filters")
+        BRIDGING, RATE, 10000, "broadcasts taken from one link", 1, 1_000_000_000, live=True)
     br_id_cache_size: int = option(
         BRIDGING, COUNT, 65536, "broadcast ids remembered (2009: 1024); must exceed broadcasts a second times the "
         "longest way round in seconds, or broadcasts circle", 1, 16 * M)

@@ -82,6 +82,8 @@ def _link_lines(link: LinkFacts) -> Iterator[str]:
     yield from _traffic_lines("", link.traffic)
     if link.dropped_frames or link.waiting_frames:
         yield f" = waiting {link.waiting_frames} frames, dropped {link.dropped_frames}"
+    if link.broadcasts_refused:
+        yield f" = over broadcast_limit {link.broadcasts_refused} frames"
     for offer in link.offers or ():
         yield f" `--route to {format_mac(offer.mac)} \tdist {offer.distance} \tping {offer.ping_us}"
 

@@ -25,6 +25,11 @@ cdef class Port:
     cdef readonly uint64_t bytes_in, bytes_out, packets_in, packets_out, frames_in, frames_out
     cdef readonly uint64_t frames_dropped   # for this link: queue full, or it closed
     cdef readonly uint64_t protocol_refused  # protocol packets that found the lane full
+    # Frames of the peer that would be flooded: all of them, those that were not because of broadcast_limit, and of
+    # these the ones for a single MAC.
+    cdef readonly uint64_t broadcasts_in, broadcasts_refused, unicasts_refused
+    cdef int64_t broadcasts_saved           # x 10^-6: what may come now; below 0 after a super-frame
+    cdef int64_t broadcasts_counted         # us, when it was counted last
 
     # Writes what waits, until nothing does or the transport pauses. Must not attach or detach a port.
     cpdef flush(self)

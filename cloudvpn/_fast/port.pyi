@@ -19,6 +19,9 @@ class Port:
     frames_out: int
     frames_dropped: int
     protocol_refused: int
+    broadcasts_in: int
+    broadcasts_refused: int
+    unicasts_refused: int
     def flush(self) -> None: ...
     def came_up(self) -> None: ...
     def take(self) -> bytes | None: ...

@@ -17,4 +17,6 @@ cdef class RandomSource:
 
     cdef uint64_t next64(self) noexcept
     cdef uint32_t next32(self) noexcept
+    # 0 to count - 1; uneven by count / 2^32 at most, which no one can notice.
+    cdef uint32_t below(self, uint32_t count) noexcept
     cdef void refill(self) noexcept

@@ -31,6 +31,9 @@ cdef class RandomSource:
     cdef uint32_t next32(self) noexcept:
         return <uint32_t>(self.next64() >> 32)
 
+    cdef uint32_t below(self, uint32_t count) noexcept:
+        return <uint32_t>((<uint64_t>self.next32() * count) >> 32)
+
     cdef void refill(self) noexcept:
         cdef uint64_t word
         cdef int at

@@ -83,6 +83,8 @@ cdef class RouteTable:
 
     cdef void attach(self, uint32_t port) noexcept
     cdef void detach(self, uint32_t port) noexcept
+    # All that the port has offered; with `again` a full set is to be asked for.
+    cdef void forget(self, uint32_t port, bint again) noexcept
     cdef void set_link_ping(self, uint32_t port, uint32_t ping) noexcept
     cdef void apply_set(self, uint32_t port, const uint8_t* entries, uint32_t count) noexcept
     cdef void apply_diff(self, uint32_t port, const uint8_t* entries, uint32_t count) noexcept

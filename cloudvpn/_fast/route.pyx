@@ -69,12 +69,17 @@ cdef class RouteTable:
 
     cdef void detach(self, uint32_t port) noexcept:
         cdef Table* table = &self.tables[port]
-        while table.count:
-            self.drop_offer(table.heap[table.count - 1])
+        self.forget(port, False)
         PyMem_Free(table.heap)
         table.heap = NULL
         table.room = 0
         table.attached = False
+
+    cdef void forget(self, uint32_t port, bint again) noexcept:
+        cdef Table* table = &self.tables[port]
+        while table.count:
+            self.drop_offer(table.heap[table.count - 1])
+        table.overflowed = again
 
     cdef void set_link_ping(self, uint32_t port, uint32_t ping) noexcept:
         cdef Table* table = &self.tables[port]

@@ -32,6 +32,8 @@ cdef enum:
     DROP_TAP_REFUSED    # the interface is down or gone
     DROP_BAD_OFFLOAD    # a frame that does not fit its offload header
     DROP_HOPS           # was sent on too often
+    DROP_FILTERED       # not in broadcast_filter_allow
+    DROP_BROADCAST_LIMIT  # the link brings more broadcasts than broadcast_limit
     DROPS
 
 cdef enum:
@@ -49,6 +51,14 @@ cdef class Switch:
     cdef readonly uint32_t max_frame        # B
     cdef readonly uint32_t max_ports
     cdef int64_t keepalive, timeout         # us
+
+    # What the node was told to do with frames: docs/multipath.md, docs/bridging.md.
+    cdef readonly uint32_t multi_ratio      # of multipath; 0: no multipath
+    cdef readonly bint promisc, ignore_macs, broadcast_send, broadcast_nocopy
+    cdef readonly uint32_t broadcast_limit  # floodings a second for each link; 0: no limit
+    cdef bint is_filtering
+    cdef bint diverts                       # promisc or multipath: one test on the way of a frame
+    cdef int64_t now                        # us, of the packets that are being handled
 
     cdef list slots                         # Port or None, by index
     cdef list free_slots
@@ -70,6 +80,7 @@ cdef class Switch:
     cdef readonly uint64_t copies           # made by flooding, beyond the first
     cdef readonly uint64_t echoes_unasked
     cdef uint64_t drops[DROPS]
+    cdef uint8_t allowed[8192]              # a bit for each EtherType that may be flooded, if filtering
 
     # Handles every whole packet at the front of `data`: how many bytes were used. Raises PeerError.
     cdef Py_ssize_t feed(self, Port port, const uint8_t* data, size_t size, int64_t now) except -1
@@ -90,8 +101,15 @@ cdef class Switch:
     cdef uint32_t new_id(self) noexcept
     cdef uint32_t way_of(self, const uint8_t* frame) noexcept
     cdef bint has_good_size(self, const Cut* cut) noexcept
+    # Whether a frame of the link may be flooded; else it is dropped and counted.
+    cdef bint may_flood(self, Port port, const uint8_t* frame, uint32_t frames) noexcept
+    cdef bint is_allowed(self, const uint8_t* frame) noexcept
+    cdef bint is_within_limit(self, Port port, uint32_t frames) noexcept
+    cdef uint32_t divert(self, const Cut* cut, uint32_t way, uint32_t source) noexcept
+    cdef void overhear(self, const Cut* cut) noexcept
     cdef void flood(self, const uint8_t* frame, uint32_t size, uint32_t broadcast_id, uint32_t source) noexcept
     cdef void flood_pieces(self, const Cut* cut, uint32_t source) noexcept
+    cdef uint32_t draw_port(self, uint32_t source) noexcept
     cdef void send(self, Port port, const Cut* cut, uint8_t hops) noexcept
     cdef void hand_over(self, Port port, const Cut* cut, uint8_t hops) noexcept
     cdef void send_pieces(self, Port port, const Cut* cut) noexcept

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+from collections.abc import Sequence
+
 from cloudvpn._fast.idcache import IdCache
 from cloudvpn._fast.port import Port, Tap
 from cloudvpn._fast.random import RandomSource
@@ -15,6 +17,12 @@ class Switch:
     node_id: int
     max_frame: int
     max_ports: int
+    multi_ratio: int
+    promisc: bool
+    ignore_macs: bool
+    broadcast_send: bool
+    broadcast_nocopy: bool
+    broadcast_limit: int
     attached_count: int
     up_count: int
     waiting_total: int
@@ -37,6 +45,17 @@ class Switch:
     ) -> None: ...
     def attach(self, port: Port, queue: SendQueue, now: int, version: int = 1) -> None: ...
     def detach(self, port: Port) -> None: ...
+    def set_policy(
+        self,
+        *,
+        multi_ratio: int = 0,
+        promisc: bool = False,
+        ignore_macs: bool = False,
+        broadcast_send: bool = False,
+        broadcast_nocopy: bool = False,
+        allowed: Sequence[int] = (),
+        broadcast_limit: int = 0,
+    ) -> None: ...
     def set_tap(self, tap: Tap | None, mac: int) -> None: ...
     def beat(self, now: int) -> list[Port]: ...
     def receive(self, port: Port, data: bytes | memoryview, now: int) -> int: ...

@@ -3,16 +3,17 @@
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint16_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from cloudvpn._fast.consts cimport (
     BROADCAST, BROADCAST_ID_BYTES, BULK_BYTES, BULK_FRAME, ECHO_REPLY, ECHO_REQUEST, FRAME, FRAME_HEADER_BYTES,
     HEADER_BYTES, HELLO, HELLO_BYTES, HOPS_MAX, LARGE_FRAME_BYTES, LOCAL_PORT, NO_PORT, ROUTE_BYTES, ROUTE_DIFF,
     ROUTE_REQUEST, ROUTE_SET, ROUTES_MAX, WRITE_BYTES,
 )
-from cloudvpn._fast.endian cimport is_group, load_mac, store32
+from cloudvpn._fast.endian cimport is_group, load16, load_mac, store32
 from cloudvpn._fast.echo cimport EchoMeter
 from cloudvpn._fast.offload cimport SUPER_FRAME_MAX, is_plain
+from cloudvpn._fast.scatter cimport scatter
 from cloudvpn._fast.segment cimport piece_size, plan_cut, plan_plain, read_offload, write_piece
 from cloudvpn._fast.sendq cimport SendQueue
 from cloudvpn._fast.wire cimport (
@@ -29,12 +30,13 @@ cdef extern from "Python.h":
 
 DROP_NAMES = (
     "short", "long", "duplicate", "backward", "nowhere", "queue_full", "no_memory", "link_closed", "tap_refused",
-    "bad_offload", "hops",
+    "bad_offload", "hops", "filtered", "broadcast_limit",
 )
 assert len(DROP_NAMES) == DROPS
 
 # A full set is asked for at most this often: a peer that flaps at its limit must not make us ask each heartbeat.
 cdef int64_t SET_REQUEST_INTERVAL = 1_000_000
+cdef int64_t SECOND = 1_000_000     # us
 
 
 cdef class Switch:
@@ -93,6 +95,8 @@ cdef class Switch:
         port.version = version
         port.echo = EchoMeter(now, self.random.next32() & 0xFF)
         port.asked_set = now - SET_REQUEST_INTERVAL
+        port.broadcasts_saved = self.broadcast_limit * SECOND
+        port.broadcasts_counted = now
         port.place_attached = self.attached_count
         self.attached[self.attached_count] = <PyObject*>port
         self.attached_count += 1
@@ -166,6 +170,39 @@ cdef class Switch:
             if self.tap is not None:
                 self.tap.set_wanted(wanted)
 
+    def set_policy(
+        self, *, uint32_t multi_ratio=0, bint promisc=False, bint ignore_macs=False, bint broadcast_send=False,
+        bint broadcast_nocopy=False, allowed=(), uint32_t broadcast_limit=0,
+    ):
+        """What to do with frames, all of it at once. `allowed` are EtherTypes, none: all may be flooded.
+
+        `multi_ratio` 0 is no multipath, `broadcast_limit` 0 no limit; it is a second and link, a second's worth may
+        come at once.
+        """
+        cdef uint32_t at
+        if multi_ratio == 1:
+            raise ValueError("a ratio of 1 puts no way beside the best one")
+        self.multi_ratio = multi_ratio
+        self.promisc = promisc
+        self.broadcast_send = broadcast_send
+        self.broadcast_nocopy = broadcast_nocopy
+        self.broadcast_limit = broadcast_limit
+        self.diverts = promisc or multi_ratio
+        self.is_filtering = bool(allowed)
+        memset(self.allowed, 0, sizeof(self.allowed))
+        for kind in allowed:
+            at = kind
+            if at > 0xFFFF:
+                raise ValueError("an EtherType has 16 bits")
+            self.allowed[at >> 3] |= 1 << (at & 7)
+        if ignore_macs != self.ignore_macs:
+            self.ignore_macs = ignore_macs
+            for at in range(self.attached_count):
+                # Off again: as if routes had been refused, so that the next beat asks for all.
+                self.routes.forget((<Port>self.attached[at]).index, not ignore_macs)
+            self.tell_routes()
+            self.flush_touched()
+
     def set_tap(self, Tap tap, uint64_t mac):
         """The local interface and its MAC; `None, 0` takes it away. The neighbours hear of it at once."""
         if mac != self.own_mac:
@@ -187,6 +224,7 @@ cdef class Switch:
         cdef size_t at = 0
         cdef Packet packet
         cdef Verdict verdict
+        self.now = now
         while port.index:
             verdict = parse(data + at, size - at, port.version, &packet)
             if verdict == PACKET_PARTIAL:
@@ -230,12 +268,14 @@ cdef class Switch:
                 self.routes.set_link_ping(port.index, port.echo.ping)
             else:
                 self.echoes_unasked += 1
+        elif packet.kind == ROUTE_REQUEST:
+            port.wants_set = True       # answered at the next beat, however often it is asked
+        elif self.ignore_macs:
+            pass
         elif packet.kind == ROUTE_SET:
             self.routes.apply_set(port.index, packet.body, packet.size // ROUTE_BYTES)
         elif packet.kind == ROUTE_DIFF:
             self.routes.apply_diff(port.index, packet.body, packet.size // ROUTE_BYTES)
-        elif packet.kind == ROUTE_REQUEST:
-            port.wants_set = True       # answered at the next beat, however often it is asked
 
     # HOT PATH
     cdef void frame_from_link(self, Port port, const Packet* packet) noexcept:
@@ -256,9 +296,14 @@ cdef class Switch:
         way = self.way_of(packet.body)
         if way == LOCAL_PORT:
             self.deliver(&cut)
-        elif way == NO_PORT:
-            self.flood_pieces(&cut, port.index)
-        elif way == port.index:
+            return
+        if way == NO_PORT:
+            if self.may_flood(port, packet.body, cut.pieces):
+                self.flood_pieces(&cut, port.index)
+            return
+        if self.diverts:
+            way = self.divert(&cut, way, port.index)
+        if way == port.index:
             self.drop(DROP_BACKWARD, cut.pieces)
         elif packet.hops <= 1:
             self.drop(DROP_HOPS, cut.pieces)
@@ -274,15 +319,22 @@ cdef class Switch:
         self.frames_from_links += 1
         if not self.has_good_size(&cut):
             return
+        way = self.way_of(packet.body)
+        # Before the id is remembered: what one link may not bring another one may.
+        if way == NO_PORT and not self.may_flood(port, packet.body, 1):
+            return
         if self.ids.seen(packet.broadcast_id):
             self.drop(DROP_DUPLICATE, 1)
             return
-        way = self.way_of(packet.body)
         if way == LOCAL_PORT:
             self.deliver(&cut)
-        elif way == NO_PORT:
+            return
+        if way == NO_PORT:
             self.flood(packet.body, packet.size, packet.broadcast_id, port.index)
-        elif way == port.index:
+            return
+        if self.promisc:
+            self.overhear(&cut)
+        if way == port.index:
             self.drop(DROP_BACKWARD, 1)
         else:       # it keeps its id: another copy may come by another way
             self.send_broadcast(<Port>self.slots[way], packet.broadcast_id, packet.body, packet.size)
@@ -301,11 +353,16 @@ cdef class Switch:
         if not self.has_good_size(&cut):
             return
         way = self.way_of(frame)
-        if way == NO_PORT:
-            self.flood_pieces(&cut, LOCAL_PORT)
-        elif way == LOCAL_PORT:
+        if way == LOCAL_PORT:
             self.drop(DROP_BACKWARD, cut.pieces)
+        elif way == NO_PORT or self.broadcast_send:
+            if self.is_allowed(frame):
+                self.flood_pieces(&cut, LOCAL_PORT)
+            else:
+                self.drop(DROP_FILTERED, cut.pieces)
         else:
+            if self.multi_ratio:
+                way = scatter(self.routes, self.random, load_mac(frame), LOCAL_PORT, self.multi_ratio)
             self.send(<Port>self.slots[way], &cut, HOPS_MAX)
 
     cdef uint32_t new_id(self) noexcept:
@@ -332,7 +389,62 @@ cdef class Switch:
         cdef uint64_t mac = load_mac(frame)
         return NO_PORT if is_group(mac) else self.routes.lookup(mac)
 
+    # Whether it may be flooded.
+
+    # HOT PATH
+    cdef bint may_flood(self, Port port, const uint8_t* frame, uint32_t frames) noexcept:
+        if not self.is_allowed(frame):
+            self.drop(DROP_FILTERED, frames)
+            return False
+        port.broadcasts_in += frames
+        if not self.is_within_limit(port, frames):
+            port.broadcasts_refused += frames
+            if not is_group(load_mac(frame)):
+                port.unicasts_refused += frames
+            self.drop(DROP_BROADCAST_LIMIT, frames)
+            return False
+        return True
+
+    # HOT PATH
+    cdef bint is_allowed(self, const uint8_t* frame) noexcept:
+        """By the two bytes after the addresses as they stand there: a VLAN tag's, or a length, too."""
+        cdef uint16_t kind
+        if not self.is_filtering:
+            return True
+        kind = load16(frame + 12)
+        return self.allowed[kind >> 3] >> (kind & 7) & 1
+
+    # HOT PATH
+    cdef bint is_within_limit(self, Port port, uint32_t frames) noexcept:
+        """A token bucket. A super-frame passes if one frame would; what comes after it waits for all of it."""
+        cdef int64_t limit = self.broadcast_limit
+        if limit == 0:
+            return True
+        port.broadcasts_saved = min(
+            limit * SECOND, port.broadcasts_saved + limit * min(self.now - port.broadcasts_counted, 1000 * SECOND))
+        port.broadcasts_counted = self.now
+        if port.broadcasts_saved < SECOND:
+            return False
+        port.broadcasts_saved -= frames * SECOND
+        return True
+
     # And goes out.
+
+    # HOT PATH
+    cdef uint32_t divert(self, const Cut* cut, uint32_t way, uint32_t source) noexcept:
+        """What promisc and multipath add for a frame that goes on by this way: a copy, and perhaps another way."""
+        if self.promisc:
+            self.overhear(cut)
+        if self.multi_ratio:
+            way = scatter(self.routes, self.random, load_mac(cut.frame), source, self.multi_ratio)
+        return way
+
+    # HOT PATH
+    cdef void overhear(self, const Cut* cut) noexcept:
+        """promisc: the interface gets a copy of what only passes."""
+        if self.tap is not None:
+            self.copies += cut.pieces
+            self.deliver(cut)
 
     # HOT PATH
     cdef void flood_pieces(self, const Cut* cut, uint32_t source) noexcept:
@@ -356,15 +468,35 @@ cdef class Switch:
             plan_plain(&cut, frame, size)
             self.deliver(&cut)
             sent = 1
-        for at in range(self.up_count):
-            port = <Port>self.up[at]
-            if port.index != source:
-                self.send_broadcast(port, broadcast_id, frame, size)
+        if self.broadcast_nocopy:
+            at = self.draw_port(source)
+            if at != NO_PORT:
+                self.send_broadcast(<Port>self.slots[at], broadcast_id, frame, size)
                 sent += 1
+        else:
+            for at in range(self.up_count):
+                port = <Port>self.up[at]
+                if port.index != source:
+                    self.send_broadcast(port, broadcast_id, frame, size)
+                    sent += 1
         if sent == 0:
             self.drop(DROP_NOWHERE, 1)
         else:
             self.copies += sent - 1
+
+    # HOT PATH
+    cdef uint32_t draw_port(self, uint32_t source) noexcept:
+        """broadcast_nocopy: one link of those that are up, or NO_PORT; not back to the source, nor to its node."""
+        cdef uint64_t peer = (<Port>self.slots[source]).peer_id if source != LOCAL_PORT else 0
+        cdef uint32_t at, found = 0, drawn = NO_PORT
+        cdef Port port
+        for at in range(self.up_count):
+            port = <Port>self.up[at]
+            if port.index != source and (peer == 0 or port.peer_id != peer):
+                found += 1
+                if self.random.below(found) == 0:
+                    drawn = port.index
+        return drawn
 
     # HOT PATH
     cdef void send(self, Port port, const Cut* cut, uint8_t hops) noexcept:

@@ -141,6 +141,20 @@ def test_a_super_frame_to_a_mac_that_the_peer_has_forgotten_is_flooded_in_pieces
     mesh.check(links=False)
 
 
+def test_a_super_frame_may_be_flooded_at_once_and_the_limit_is_made_up_for_after_it() -> None:
+    mesh, node, port = victim()
+    node.switch.set_policy(broadcast_limit=2)
+    mesh.now += SECOND
+    node.switch.receive(port, bulk_packet(tcp_frame(PEER, UNKNOWN, 10_000), offload(STEP)), mesh.now)
+    assert len(node.tap.frames) == 7
+    for wait, taken in ((2 * SECOND, 7), (999 * MS, 7), (MS, 8)):  # 2 - 7 + 3 x 2 = 1
+        mesh.now += wait
+        node.switch.receive(port, bulk_packet(frame(UNKNOWN, PEER, b"")), mesh.now)
+        assert len(node.tap.frames) == taken
+    assert (port.broadcasts_in, port.broadcasts_refused) == (10, 2)
+    mesh.check()
+
+
 def test_a_frame_without_its_checksum_stays_so_until_version_2_ends() -> None:
     partial = (1, 0, 0, 0, 34, 16)
     mesh, node, port = victim()

@@ -416,11 +416,11 @@ def test_a_password_in_a_file_gives_no_warning(write: Writer) -> None:
 
 
 def test_options_that_were_set_and_have_no_effect_yet_are_named_once(write: Writer) -> None:
-    text = "multipath_ratio 3\nmulti_ratio 4\nuplimit-total 5k\npoll_interval 5ms\nheartbeat 5ms\n"
+    text = "multipath_ratio 3\nmulti_ratio 4\nlearn-macs\nmac_age 7s\npoll_interval 5ms\nheartbeat 5ms\n"
     write("node.conf", text)
     loaded = load_words(["node.conf", "base.conf"])
-    assert loaded.pending == ("multi_ratio", "uplimit-total", "poll_interval")
-    assert (loaded.config.multi_ratio, loaded.config.uplimit_total) == (4, 5120)
+    assert loaded.pending == ("learn_macs", "mac_age", "poll_interval")
+    assert (loaded.config.multi_ratio, loaded.config.mac_age) == (4, 7_000_000)
 
 
 def test_who_finds_fault_with_a_value_later_can_say_where_it_was_written(write: Writer, tmp_path: Path) -> None:

@@ -37,9 +37,8 @@ SPECIFIED = [
 LISTS = {"connect", "listen", "ca", "crl", "iface_address", "broadcast_filter_allow"}
 
 PENDING = {
-    "user", "group", "chroot", "mlockall", "multipath", "multi_ratio", "uplimit-total", "uplimit-conn",
-    "uplimit-burst", "downlimit-total", "downlimit-conn", "downlimit-burst", "ip_tos", "promisc", "ignore_macs",
-    "broadcast_send", "bridge_mode", "broadcast_nocopy", "broadcast_filter_allow", "broadcast_limit",
+    "user", "group", "chroot", "mlockall", "uplimit-total", "uplimit-conn", "uplimit-burst",
+    "downlimit-total", "downlimit-conn", "downlimit-burst", "ip_tos",
     "learn_macs", "mac_age", "max_local_macs", "max_nodes", "max_link_claims", "max_handshakes",
     "max_handshakes_per_source", "iface_device", "poll_interval",
 }  # fmt: skip

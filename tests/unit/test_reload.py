@@ -224,7 +224,7 @@ def test_only_live_options_change_and_the_others_are_named() -> None:
     running = Config(key_pass=PASSWORD, max_connections=8)
     wanted = Config(
         key_pass="neu", connect=(Endpoint("a", "1"),), conn_retry=SECOND, conn_mtu=9 << 10, mac=bytes(5) + b"\1",
-        iface_mtu=None, max_connections=9, promisc=True,
+        iface_mtu=None, max_connections=9, learn_macs=True,
     )  # fmt: skip
     config, differing = keep_running(running, wanted, 8)
     assert config == replace(running, key_pass="neu", connect=wanted.connect, conn_retry=SECOND)
