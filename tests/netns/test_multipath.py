@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two clients over three relays, the picture of 2009; each relay's wires carry 20 Mbit/s each way.
+
+         --w1-- s1 --w2--
+        /                \\
+       o --w3-- s2 --w4-- p         o, p: tap0, multipath
+        \\                /          s1, s2, s3: no interface
+         --w5-- s3 --w6--
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import signal
+import subprocess
+
+import pytest
+
+from tests.netns.lab import Lab, Node
+
+PORT = 4000
+SLOW = "tbf rate 20mbit burst 32kb latency 50ms"
+RELAYS = ("s1", "s2", "s3")
+INTERVAL = 0.02     # seconds between two pings
+SENDERS, OFFERED = 3, "35M"
+
+
+def make_picture(lab: Lab, *lines: str) -> dict[str, Node]:
+    wires = {(relay, client): lab.wire(client, relay) for relay in RELAYS for client in "op"}
+    for pair, wire in wires.items():
+        for name in pair:
+            lab.host(name).run(["tc", "qdisc", "add", "dev", wire.iface, "root", *SLOW.split()])
+    common = ["conn_retry 500ms", "conn_keepalive 200ms", *lines]
+    nodes = {relay: lab.node(relay, f"listen 0.0.0.0 {PORT}", *common) for relay in RELAYS}
+    for number, client in enumerate("op", start=1):
+        nodes[client] = lab.node(
+            client, *(f"connect {wires[relay, client].address(relay)} {PORT}" for relay in RELAYS), *common,
+            "multipath yes", "iface yes", "iface_dev tap0", f"iface_address 10.9.0.{number}/24")
+    for client in "op":
+        lab.until(lambda client=client: ways(nodes[client]) == 3, 20, f"three ways from {client}")
+    lab.wait_for_ping("o", "10.9.0.2")
+    return nodes
+
+
+def ways(node: Node) -> int:
+    """Links whose peer offers the other client."""
+    mac = node.status().mac
+    return sum(link.ping > 0 and any(route != mac for route in link.routes) for link in node.status().links)
+
+
+def udp_rate(lab: Lab) -> float:
+    """What arrives of more than all relays can carry, Mbit/s."""
+    rate, _ = lab.iperf3("o", "p", "10.9.0.2", "-u", "-P", SENDERS, "-b", OFFERED, "-l", 1400, seconds=3)
+    return rate
+
+
+def test_the_throughput_of_three_relays_adds_up(lab: Lab) -> None:
+    nodes = make_picture(lab)
+    together = udp_rate(lab)
+    for relay in RELAYS[1:]:
+        nodes[relay].kill()
+    for client in "op":
+        lab.until(lambda client=client: ways(nodes[client]) == 1, 10, f"one way from {client}")
+    alone = udp_rate(lab)
+    assert 10 < alone < 20, "a relay's wires carry 20 Mbit/s"
+    assert together > 2.4 * alone, (together, alone)
+
+
+def test_tcp_works_over_scattered_ways(lab: Lab) -> None:
+    make_picture(lab)
+    for options in ((), ("-R",), ("-P", 4)):
+        rate, _ = lab.iperf3("o", "p", "10.9.0.2", *options, seconds=2)
+        assert rate > 5
+
+
+@pytest.mark.parametrize("how", ["killed", "silent"])
+def test_when_a_relay_is_lost_the_clients_hear_each_other_within_a_second(lab: Lab, how: str) -> None:
+    nodes = make_picture(lab, "conn_timeout 1s")
+    heard = lab.directory / "heard"
+    with heard.open("w") as out, subprocess.Popen(
+        lab.host("o").command(["ping", "-n", "-i", INTERVAL, "-W", 1, "10.9.0.2"]), stdout=out
+    ) as ping:
+        try:
+            lab.until(lambda: len(answered(heard.read_text())) > 50, 10, "answers before the fault")
+            if how == "killed":
+                nodes["s1"].kill()
+            else:
+                nodes["s1"].stop()
+            for client in "op":
+                nodes[client].wait_log("link down: s1 at", 10)
+            last = max(answered(heard.read_text()))
+            lab.until(lambda: max(answered(heard.read_text())) > last + 100, 10, "answers after the fault")
+        finally:
+            ping.send_signal(signal.SIGINT)
+            ping.wait()
+    numbers = sorted(answered(heard.read_text()))
+    gaps = [after - before - 1 for before, after in itertools.pairwise(numbers)]
+    assert max(gaps) * INTERVAL < 1, gaps
+    assert how == "killed" or max(gaps) > 0, "nothing was lost: no frame went by the relay"
+    at_the_end = [number for number in numbers if number > last + 50]
+    assert at_the_end == list(range(at_the_end[0], at_the_end[-1] + 1)), "with two relays nothing is lost"
+
+
+def answered(text: str) -> list[int]:
+    """Numbers of the pings that were answered."""
+    return [int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", text)]
