@@ -97,7 +97,9 @@ class Node:
         self.loop = asyncio.get_running_loop()
         self.switch = build_switch(config)
         self.mesh = Mesh(config, self.switch, credentials)
-        self.interface = Interface(config, self.switch, self.loop) if config.iface else None
+        self.interface: Interface | None = None
+        if config.iface:
+            self.interface = Interface(config, self.switch, self.loop, credentials.public_key)
         self.status = StatusFile(config, self.mesh, self.interface) if config.status_file else None
         self.reloader = Reloader(words, self.mesh, files, self.apply, service)
         self.storms = StormWatch(self.mesh)

@@ -12,7 +12,7 @@ from cloudvpn._fast.switch import Switch
 from cloudvpn._fast.tapport import TapPort
 from cloudvpn.errors import SetupError
 from cloudvpn.options import Config
-from cloudvpn.tap import TapDevice, TapState, describe_offloads, exists, format_mac, offload_kinds
+from cloudvpn.tap import TapDevice, TapState, describe_offloads, exists, format_mac, offload_kinds, stable_mac
 
 log = logging.getLogger("cloudvpn")
 
@@ -20,8 +20,13 @@ log = logging.getLogger("cloudvpn")
 class Interface:
     """Connects the TAP to the switch. `look()` runs once a heartbeat: the kernel tells us of no change."""
 
-    def __init__(self, config: Config, switch: Switch, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, config: Config, switch: Switch, loop: asyncio.AbstractEventLoop, public_key: bytes
+    ) -> None:
+        """The node's public key gives the interface its MAC where the configuration has none."""
         self.config = config
+        self.public_key = public_key
+        self.mac = config.mac
         self.switch = switch
         self.port = TapPort(loop, switch, self.lost)
         self.device: TapDevice | None = None
@@ -32,8 +37,10 @@ class Interface:
     def open(self, name: str | None = None) -> None:
         """Opens and sets up the TAP and gives it to the switch. Raises SetupError and leaves nothing behind."""
         device = TapDevice(self.config, name)
+        if self.mac is None and device.is_new:      # one that was there before keeps its own
+            self.mac = stable_mac(self.public_key, device.name)
         try:
-            device.set_up()
+            device.set_up(self.mac)
             state = device.look()
             if state is None:
                 raise SetupError(f"interface {device.name} was deleted while it was set up")
@@ -86,12 +93,11 @@ class Interface:
         if state.name != before.name:
             log.info("interface %s was renamed to %s", before.name, state.name)
         if state.is_up != before.is_up:
-            log.warning(
-                "interface %s is %s", state.name,
-                "up again" if state.is_up else "down: frames for it are lost until it is up again",
-            )
             if state.is_up:
+                log.info("interface %s is up again", state.name)
                 self.set_addresses()
+            else:
+                log.warning("interface %s is down: frames for it are lost until it is up again", state.name)
         self.use(state)
 
     def set_addresses(self) -> None:

@@ -329,7 +329,9 @@ class Config:
     iface_device: str = option(
         INTERFACE, TEXT, "tap0", "device file under /dev (BSD, macOS)", pending="support of BSD")
     iface_persist: bool = option(INTERFACE, YES_NO, False, "leave the interface there at the end")
-    mac: bytes | None = option(INTERFACE, MAC, None, "set this address on the interface")
+    mac: bytes | None = option(
+        INTERFACE, MAC, None, "set this address on the interface; without it a new interface gets one made from key, "
+        "name and machine, the same at each start")
     iface_address: tuple[IPv4Interface | IPv6Interface, ...] = option(
         INTERFACE, IFACE_ADDRESS, (), "set this address on the interface, before rights are given up")
     iface_mtu: int | None = option(

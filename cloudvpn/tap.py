@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 import socket
@@ -14,6 +15,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytun
 from pyroute2 import IPRoute
@@ -35,6 +37,7 @@ IFF_UP = 1
 SUPER_FRAME_BYTES = 64200
 IFREQ_BYTES = 40
 COMMAND_SECONDS = 60
+MACHINE_ID = Path("/etc/machine-id")
 
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 TCP_OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6
@@ -60,6 +63,20 @@ def format_mac(mac: int) -> str:
     return ":".join(f"{byte:02x}" for byte in mac.to_bytes(6, "big"))
 
 
+def stable_mac(public_key: bytes, name: str) -> bytes:
+    """A MAC for the interface `name` of this node, the same at each start: locally administered, no group.
+
+    The machine has a part in it, because a key that was copied with all of its configuration must not bring one MAC to
+    two places.
+    """
+    try:
+        machine = MACHINE_ID.read_bytes()
+    except OSError:
+        machine = b""
+    digest = hashlib.sha256(b"\0".join((machine, os.fsencode(name), public_key))).digest()
+    return bytes((digest[0] & 0xFC | 0x02, *digest[1:6]))
+
+
 class TapDevice:
     """An open TAP. Closing it removes the interface, unless it is persistent."""
 
@@ -67,6 +84,7 @@ class TapDevice:
         """Opens the interface that the configuration names, or `name`. Raises SetupError."""
         self.config = config
         wanted = name or config.iface_dev or ""
+        self.is_new = not exists(wanted)
         try:
             self.device, self.offloads = open_device(wanted, str(config.tunctl), config.iface_offload)
         except (OSError, pytun.Error) as error:
@@ -82,12 +100,12 @@ class TapDevice:
     def has_udp_offload(self) -> bool:
         return bool(self.offloads & TUN_F_USO4)
 
-    def set_up(self) -> None:
-        """MAC, MTU, addresses, up, then the user's command. Raises SetupError."""
+    def set_up(self, mac: bytes | None) -> None:
+        """MAC (None: as it is), MTU, addresses, up, then the user's command. Raises SetupError."""
         config = self.config
         try:
-            if config.mac is not None:
-                self.device.hwaddr = config.mac
+            if mac is not None:
+                self.device.hwaddr = mac
             if config.iface_mtu is not None:
                 self.device.mtu = config.iface_mtu
             if self.offloads:

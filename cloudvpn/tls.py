@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from cloudvpn.errors import ConfigError
 from cloudvpn.pem import bad, collect, not_pem, read, read_pem
@@ -63,6 +63,11 @@ class Credentials:
     @property
     def own(self) -> PeerIdentity:
         return identify(self.chain[0])
+
+    @property
+    def public_key(self) -> bytes:
+        """Of this node, as its certificates have it (DER); it stays when they are renewed."""
+        return self.chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
     def judge(self, ssl_object: ssl.SSLObject, now: datetime | None = None) -> Peer:
         """Decide after the handshake, and before any byte of the peer counts, whether it may join; else Refused."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 
+from tests.netns.keys import identity
 from tests.netns.lab import Host, Lab, Node
 
 PORT = 4000
@@ -114,6 +115,30 @@ def test_an_interface_stays_only_if_it_is_persistent_or_was_there_before(lab: La
     assert host.ip("link show tap2")[0]["ifindex"] == index, "it was made anew"
 
 
+def test_an_interface_that_we_make_has_the_same_mac_at_each_start_and_one_that_was_there_keeps_its_own(
+    lab: Lab
+) -> None:
+    host, keys = lab.host("a"), identity("a")
+    host.ip("tuntap add tap2 mode tap")
+    host.ip("link set tap2 address 02:00:5e:10:00:02")
+    same = [f"key {keys.key}", f"cert {keys.cert}", "iface yes"]
+    nodes = {iface: lab.node("a", *same, f"iface_dev {iface}", name=iface) for iface in ("tap0", "tap1", "tap2")}
+    found = []
+    for round in (1, 2):
+        for iface, node in nodes.items():
+            node.wait_log(f"interface {iface}, MAC", 15, round)
+        found.append([mac(host, iface) for iface in nodes])
+        for node in nodes.values():
+            assert node.terminate() == 0, node.report()
+        assert [host.has(iface) for iface in nodes] == [False, False, True]
+        if round == 1:
+            for node in nodes.values():
+                node.start()
+    assert found[0] == found[1] and found[0][2] == "02:00:5e:10:00:02"
+    assert len(set(found[0])) == 3, "one key, three interfaces"
+    assert all(int(one[:2], 16) & 3 == 2 for one in found[0]), "locally administered, no group"
+
+
 # While it is used
 
 
@@ -124,6 +149,7 @@ def test_a_deleted_interface_is_missed_quietly_and_used_again_when_it_is_back(la
     def route_is_there(address: str) -> bool:
         return address in b.status().routes
 
+    first = mac(host, "tap0")
     for back in (2, 3):
         old, size = mac(host, "tap0"), len(a.log_text())
         lab.until(lambda old=old: route_is_there(old), 5, "the route to a")
@@ -140,6 +166,7 @@ def test_a_deleted_interface_is_missed_quietly_and_used_again_when_it_is_back(la
         host.ip("tuntap add tap0 mode tap")
         a.wait_log("interface tap0, MAC", 5, back)
         assert addresses(host, "tap0") == {"10.9.0.1/24", "fd09::1/64"}
+        assert mac(host, "tap0") == first, "the others need not ask for it again"
         lab.wait_for_ping("a", "10.9.0.2")
         assert b.host.ping("10.9.0.1", 5, 0.2).received == 5
     assert_link_stayed(a, b)
@@ -161,7 +188,7 @@ def test_an_interface_that_changes_while_it_is_used_is_followed(lab: Lab) -> Non
     assert not b.host.ping("10.9.0.1", 2, 0.1).received, "the fault did not happen"
     assert_link_stayed(a, b)
     host.ip("link set tap0 up")
-    a.wait_log("warning interface tap0 is up again$")
+    a.wait_log("info interface tap0 is up again$")
     lab.until(lambda: addresses(host, "tap0") == {"10.9.0.1/24", "fd09::1/64"}, 5, "the kernel takes IPv6 ones away")
     goes_on()
 
