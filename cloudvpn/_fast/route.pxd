@@ -7,6 +7,7 @@ an update costs the same with 2 links and with 1,000; only losing the best offer
 
 Full tables: a port that offers more than `max_port_routes` keeps its nearest; a destination or offer for which there
 is no place at all is refused. Both are counted and mark the port, which asks for a full set when there is room again.
+Our own MAC always finds a place.
 """
 
 cimport cython

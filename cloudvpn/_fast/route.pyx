@@ -11,6 +11,10 @@ from cloudvpn._fast.endian cimport is_group
 from cloudvpn._fast.hash cimport buckets_for, keyed_hash
 from cloudvpn._fast.wire cimport load_route, store_route
 
+# However much the peers offer, our own MAC finds a place, and so does the next one before the neighbours have
+# forgotten the last.
+cdef uint32_t FOREIGN_MAX = ROUTES_MAX - 2
+
 
 cdef class RouteTable:
     """All offers of ports 0 (local) to `max_ports`; at most 65,535 MACs, so that a set of all fits one packet.
@@ -39,7 +43,7 @@ cdef class RouteTable:
         self.destinations = <Destination*>calloc(ROUTES_MAX, sizeof(Destination))
         self.destination_buckets = <uint32_t*>calloc(self.destination_mask + 1, sizeof(uint32_t))
         self.changes = <uint32_t*>calloc(ROUTES_MAX, sizeof(uint32_t))
-        self.offers = <Offer*>calloc(self.max_offers, sizeof(Offer))
+        self.offers = <Offer*>calloc(self.max_offers + 1, sizeof(Offer))     # one is ours
         self.offer_buckets = <uint32_t*>calloc(self.offer_mask + 1, sizeof(uint32_t))
         self.tables = <Table*>calloc(max_ports + 1, sizeof(Table))
         if (self.destinations == NULL or self.destination_buckets == NULL or self.changes == NULL
@@ -150,7 +154,7 @@ cdef class RouteTable:
                     route.ping == self.offers[at].ping and draw >= self.offers[at].draw):
                 return False
             self.drop_offer(at)
-        if destination == NONE:
+        if destination == NONE and (port == LOCAL_PORT or self.destination_count < FOREIGN_MAX):
             destination = self.make_destination(route.mac)
         if destination == NONE or self.make_offer(destination, port, route, draw) == NONE:
             self.refused_full += 1
@@ -196,7 +200,7 @@ cdef class RouteTable:
     cdef bint take_overflow(self, uint32_t port) noexcept:
         cdef Table* table = &self.tables[port]
         if not table.overflowed or table.count >= self.max_port_routes or (
-                self.offer_count == self.max_offers or self.destination_count == ROUTES_MAX):
+                self.offer_count >= self.max_offers or self.destination_count >= FOREIGN_MAX):
             return False
         table.overflowed = False
         return True
@@ -263,7 +267,7 @@ cdef class RouteTable:
         cdef uint32_t at = self.free_offer
         cdef uint32_t* head
         cdef Offer* offer
-        if at == NONE and self.offers_touched == self.max_offers or (
+        if self.offer_count >= self.max_offers + (port == LOCAL_PORT) or (
                 table.count == table.room and not self.heap_grow(table)):
             if self.destinations[destination].offers == NONE:
                 self.note_change(destination)       # made for nothing: forgotten when the neighbours are told

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 INFINITE = 0xFFFFFFFF  # us
-DESTINATIONS_MAX = 65535
+FOREIGN_MAX = 65533      # of the 65,535 that fit a set; the own MAC always finds a place
 WRITE_BYTES = 65536
 PROTO_BYTES_MAX = 2 * 786424
 LOCAL = 0
@@ -81,11 +81,11 @@ class NaiveRouteTable:
             if ping >= mine[farthest][1]:
                 return
             del mine[farthest]
-        if mac not in self.known and len(self.known) == DESTINATIONS_MAX:
+        if port != LOCAL and mac not in self.known and len(self.known) >= FOREIGN_MAX:
             self.refuse(port)
             return
         self.known.add(mac)
-        if self.offer_count() == self.max_offers:
+        if self.offer_count() >= self.max_offers + (port == LOCAL):
             self.refuse(port)
             return
         mine[mac] = dist, ping
@@ -98,7 +98,7 @@ class NaiveRouteTable:
         has_room = (
             len(self.offers[port]) < self.max_port_routes
             and self.offer_count() < self.max_offers
-            and len(self.known) < DESTINATIONS_MAX
+            and len(self.known) < FOREIGN_MAX
         )
         if port not in self.overflowed or not has_room:
             return False

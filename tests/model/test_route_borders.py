@@ -15,7 +15,7 @@ from tests.model.test_route_twin import entries, read
 
 MAC = 0x020000000000
 OWN = 0x02AA00000001
-MAX = 65535
+MAX = 65535 - 2     # MACs of others; with the own one, and the one it had before, they fit a route set
 INFINITE = 0xFFFFFFFF
 
 
@@ -156,7 +156,7 @@ def test_all_links_together_offer_at_most_max_offers(beyond: int) -> None:
 
 
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
-def test_65535_macs_are_known_and_told_in_one_set(beyond: int) -> None:
+def test_65533_macs_are_known_and_told_in_one_set(beyond: int) -> None:
     routes = table(routes=MAX)
     routes.apply(1, entries([(MAC + number, 0, 1) for number in range(MAX - 1)]), True)
     routes.apply(2, entries([(MAC + MAX + number, 0, 1) for number in range(1 + beyond)]), False)
@@ -168,6 +168,20 @@ def test_65535_macs_are_known_and_told_in_one_set(beyond: int) -> None:
     assert not routes.asks_again(2), "the neighbours do not know yet that a MAC is gone: it keeps its place"
     assert read(routes.told(False)) == [(MAC, 1, 0)]
     assert routes.asks_again(2) == (beyond > 0)
+
+
+def test_the_own_mac_and_the_next_find_a_place_however_many_are_known() -> None:
+    routes = table(routes=65535, max_offers=MAX)
+    routes.apply(1, entries([(MAC + number, 0, 1) for number in range(MAX + 2)]), True)
+    assert routes.destination_count == routes.offer_count == MAX and routes.refused_full == 2
+    for number in range(3):
+        routes.set_local(OWN + number, True)
+        assert routes.port_to(OWN + number) == 0 and routes.destination_count == MAX + 1 + bool(number)
+        assert len(routes.told(False)) == 12 * (1 + bool(number) if number else MAX + 1)
+        assert len(routes.told(True)) == 12 * (MAX + 1)
+        routes.set_local(OWN + number, False)
+    assert read(routes.told(False)) == [(OWN + 2, 0, 0)] and routes.destination_count == MAX
+    assert routes.refused_full == 2
 
 
 def test_all_macs_are_exchanged_for_others_when_the_neighbours_were_told() -> None:
