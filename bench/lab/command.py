@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench.lab.nodes import Program
+from bench.lab.nodes import OWN_DAEMON, Program
 from bench.lab.results import Results
 from bench.lab.rounds import TOOLS, Subject, apt_line, measure_in_turn, missing_packages
 
 DOCS = Path(__file__).parents[2] / "docs"
-OWN_DAEMON = Path(sys.executable).with_name("cloudvpn")
+DOCUMENT = DOCS / "performance.md"      # all tables stand here
 
 
 def main(
@@ -37,7 +37,7 @@ def main(
     unknown = [name for name in options.only if name not in subjects]
     if unknown:
         sys.exit(f"{', '.join(unknown)}: not one of {', '.join(subjects)}")
-    refuse_if_impossible()
+    refuse_if_impossible(TOOLS)
     end_politely()
     only = {name: subjects[name] for name in options.only or subjects}
     results = measure_in_turn(only, options.rounds, options.seconds)
@@ -61,17 +61,17 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def refuse_if_impossible() -> None:
+def refuse_if_impossible(needs: Mapping[str, str]) -> None:
     if os.geteuid():
         sys.exit("needs root, for network namespaces")
-    if packages := missing_packages(TOOLS):
+    if packages := missing_packages(needs):
         sys.exit(f"needs: {apt_line(packages)}")
 
 
 def end_politely() -> None:
-    """What would end this process ends it as Ctrl-C does: all that was made is taken away first."""
+    """What would end this process ends it as Ctrl-C does, which takes away all that was made."""
     def interrupt(number: int, _: object) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)

@@ -7,15 +7,14 @@
         lab.start(a, "iperf3", "-s")                # its log: lab.directory / "a-iperf3.log"
         b.run("iperf3", "-c", "198.18.1.1")
 
-At the end of the block, also after Ctrl-C, all of it is gone. Nothing else is touched: the namespaces have names that
-nobody else has.
+At the end of the block, also after Ctrl-C, all of it is gone. Nothing else is touched: the namespaces are named as the
+directory, by chance.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -86,7 +85,6 @@ class Lab:
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="bench-"))
-        self._token = secrets.token_hex(3)
         self._hosts: dict[str, Host] = {}
         self._wires = 0
         self._cleanup = contextlib.ExitStack()
@@ -106,7 +104,7 @@ class Lab:
     def host(self, name: str) -> Host:
         """The host of that name, made when it is first asked for."""
         if name not in self._hosts:
-            host = Host(name, f"bench-{self._token}-{name}")
+            host = Host(name, f"{self.directory.name}-{name}")
             self._cleanup.callback(_remove, host)
             run("ip", "netns", "add", host.namespace)
             host.ip("link set lo up")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from bench.lab.hosts import Host, Lab
 from cloudvpn.pki import Issuer, issue, make_ca, write_cert, write_key
 
+OWN_DAEMON = Path(sys.executable).with_name("cloudvpn")
 IFACE = "tunnel0"
 PORT = 15135
 
@@ -19,7 +21,7 @@ PORT = 15135
 class Program:
     """Which daemon, and the lines that each of its configurations gets beside what a case needs."""
 
-    command: Path
+    command: Path = OWN_DAEMON
     lines: tuple[str, ...] = ()
 
 

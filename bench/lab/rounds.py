@@ -43,9 +43,11 @@ def measure_in_turn(subjects: Mapping[str, Subject], rounds: int, seconds: int) 
     for name, subject in subjects.items():
         if packages := missing_packages(subject.needs):
             results.missing[name] = packages
-            tell(f"{name} is left out; it needs: {apt_line(packages)}")
         else:
             results.rows[name] = Row(subject.title)
+    if results.missing:
+        packages = sorted({package for needed in results.missing.values() for package in needed})
+        tell(f"left out: {', '.join(results.missing)}; to have them measured: {apt_line(packages)}")
     for number in range(1, rounds + 1):
         for name, row in results.rows.items():
             try:

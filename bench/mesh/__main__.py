@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.lab.command import DOCS, main
+from bench.lab.command import DOCUMENT, main
 from bench.lab.results import Results
 from bench.lab.table import markdown, put_table
 from bench.mesh.shapes import subjects
@@ -16,7 +16,7 @@ def show(results: Results) -> str:
 
 
 def keep(results: Results) -> None:
-    put_table(DOCS / "performance.md", "bench-mesh", show(results))
+    put_table(DOCUMENT, "bench-mesh", show(results))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
+from bench.lab.command import DOCS, DOCUMENT
 from bench.lab.results import Figures, Results
 from bench.lab.table import markdown, put_table
 from bench.peers.tunnels import OURS
 
-DOCS = Path(__file__).parents[2] / "docs"
-DOCUMENT = DOCS / "performance.md"
 PICTURE = DOCS / "bench-peers.png"
 
 # What is compared: its name, with whom, and the figure.
@@ -45,7 +43,7 @@ def comparisons(results: Results) -> list[str]:
 
 
 def keep(results: Results) -> None:
-    """Puts the tables into docs/performance.md and draws the picture beside it."""
+    """Puts the tables into the document and draws the picture beside it."""
     from bench.peers.picture import draw  # here, since nothing else needs matplotlib
 
     put_table(DOCUMENT, "bench-peers", show(results))
