@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""docs/options.md: a row for every option, and tests that are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cloudvpn.options import OPTIONS
+
+TESTS = Path(__file__).parents[1]
+DOCS = TESTS.parent / "docs" / "options.md"
+pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="needs a checkout")
+
+TO_COME = "to come"
+# Options that do what they say and have no test of it. To grow this is to confess.
+UNTESTED = {
+    "listen_backlog", "tcp_nodelay", "heartbeat", "max_waiting_proto_packets", "max_waiting_total",
+    "max_input_queue_size",
+}  # fmt: skip
+
+
+def rows() -> dict[str, str]:
+    """Option -> the cell of its tests."""
+    lines = re.findall(r"^\| ([\w-]+) \| (.*?) \|.*\|$", DOCS.read_text(), re.MULTILINE)
+    table = [line for line in lines if line[0] != "option"]
+    assert len(table) == len(dict(table)), "an option has two rows"
+    return dict(table)
+
+
+def test_every_option_has_a_row_in_the_order_of_the_table() -> None:
+    assert list(rows()) == [option.name for option in OPTIONS.values()]
+
+
+def test_every_option_with_an_effect_names_a_test_of_it() -> None:
+    without = {name for name, cell in rows().items() if cell == TO_COME}
+    pending = {option.name for option in OPTIONS.values() if option.pending}
+    assert without - pending - UNTESTED == set(), "these need a test in docs/options.md"
+    assert (UNTESTED | pending) - without == set(), "these have one now: take them out of UNTESTED, or `pending`"
+
+
+@pytest.mark.parametrize("name", [option.name for option in OPTIONS.values()])
+def test_the_tests_that_a_row_names_are_there(name: str) -> None:
+    cell = rows()[name]
+    if cell == TO_COME:
+        return
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", cell)
+    assert named and re.sub(r"`[^`]+`", "", cell).strip() == "", cell
+    for file, test in named:
+        assert re.search(rf"^(async )?def {test}\(", (TESTS / file).read_text(), re.MULTILINE), f"{file}::{test}"
