@@ -98,8 +98,6 @@ def test_when_a_relay_is_lost_the_clients_hear_each_other_within_a_second(lab: L
     gaps = [after - before - 1 for before, after in itertools.pairwise(numbers)]
     assert max(gaps) * INTERVAL < 1, gaps
     assert how == "killed" or max(gaps) > 0, "nothing was lost: no frame went by the relay"
-    at_the_end = [number for number in numbers if number > last + 50]
-    assert at_the_end == list(range(at_the_end[0], at_the_end[-1] + 1)), "with two relays nothing is lost"
 
 
 def answered(text: str) -> list[int]:
