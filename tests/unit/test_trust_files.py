@@ -15,6 +15,7 @@ from cloudvpn.trust import load_trust
 from tests.unit.keygen_lab import keygen, needs_openssl, openssl
 from tests.unit.trust_cases import BAD, GOOD, Case
 
+DOCS = Path(__file__).parents[2] / "docs" / "trust.md"
 ALL = [pytest.param(case, id=case.name) for case in (*GOOD, *BAD)]
 
 
@@ -73,8 +74,9 @@ def test_openssl_agrees_but_where_a_reason_is_given(case: Case, tmp_path: Path) 
     assert ((done.returncode == 0) == (not case.reason)) != bool(case.openssl), done.stdout + done.stderr
 
 
+@pytest.mark.skipif(not DOCS.exists(), reason="needs a checkout")
 def test_each_difference_to_openssl_is_documented() -> None:
-    lines = (Path(__file__).parents[2] / "docs" / "trust.md").read_text().splitlines()
+    lines = DOCS.read_text().splitlines()
     for case in (*GOOD, *BAD):
         row = f"| {case.name} | {'no' if case.reason else 'yes'} | {case.openssl} |"
         assert not case.openssl or row in lines
