@@ -27,7 +27,7 @@ A FILE holds the same options without the minus, one a line, # in the first
 column for comments. Later beats earlier, lists grow. - and _ in a name mean
 the same, one minus or two do too; -- ends the options; -iface alone means
 -iface yes. @include PATH reads another file, in a FILE or as -@include PATH.
-Times are microseconds or 50us, 200ms, 5s, 5min; sizes are bytes or 64k, 1M, 2G.
+Times are microseconds or 50us, 200ms, 5s, 5min, 1h; sizes are bytes or 64k, 1M.
 On SIGHUP all files are read again; options marked (restart) keep their value
 until the node is started again.
 """

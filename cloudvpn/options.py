@@ -165,7 +165,7 @@ DURATION = _number(
     "TIME",
     "a time",
     "a time such as 10000000 (microseconds), 5s or 200ms",
-    {"": 1, "us": 1, "ms": MS, "s": SECOND, "min": MINUTE},
+    {"": 1, "us": 1, "ms": MS, "s": SECOND, "min": MINUTE, "h": HOUR},
 )
 SIZE = _number("BYTES", "a size", "a size in bytes such as 8192, 64k or 1M", {"": 1, "k": K, "M": M, "G": G})
 COUNT = _number("NUMBER", "a number", "a whole number", {"": 1})

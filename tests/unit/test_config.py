@@ -158,7 +158,7 @@ def test_paths_are_relative_to_the_file_that_holds_them(write: Writer, tmp_path:
         ("@include sub", '@include: cannot read "sub": it is no regular file'),
         ("@include /dev/null", '@include: cannot read "/dev/null": it is no regular file'),
         ("key_pass geh\0eim", "key_pass: the value is not UTF-8 text, or holds a NUL"),
-        ("conn_retry 1\n# fine\nheartbeat \x1b[31m\u202e", "conn_retry: expected a time from 1ms to 1440min, "
+        ("conn_retry 1\n# fine\nheartbeat \x1b[31m\u202e", "conn_retry: expected a time from 1ms to 24h, "
          'got "1"'),
         ("ca no.pem\nca ca2.pem", 'ca: cannot read "{here}/no.pem": No such file or directory'),
         ("key sub", 'key: cannot read "{here}/sub": it is a directory'),
