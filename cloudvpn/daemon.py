@@ -9,7 +9,6 @@ import logging
 import os
 import resource
 import signal
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from cloudvpn._fast.idcache import IdCache
 from cloudvpn._fast.random import RandomSource
 from cloudvpn._fast.route import RouteTable
 from cloudvpn._fast.switch import Switch
+from cloudvpn.bandwidth import Bandwidth, monotonic_us
 from cloudvpn.dialer import Dialer
 from cloudvpn.errors import SetupError
 from cloudvpn.interface import Interface
@@ -96,6 +96,8 @@ class Node:
         self.service = service
         self.loop = asyncio.get_running_loop()
         self.switch = build_switch(config)
+        self.bandwidth = Bandwidth(self.switch, self.loop)
+        self.bandwidth.use(config)
         self.mesh = Mesh(config, self.switch, credentials)
         self.interface: Interface | None = None
         if config.iface:
@@ -168,6 +170,7 @@ class Node:
             self.status.config = config
         log.setLevel(config.log_level.upper())
         set_policy(self.switch, config)
+        self.bandwidth.use(config)
         await self.mesh.listen_anew()
         self.dial()
 
@@ -180,7 +183,7 @@ class Node:
         self.loop.call_at(self.beat_at, self.beat)
         if self.interface is not None:
             self.interface.look()
-        self.mesh.close_silent(self.switch.beat(time.monotonic_ns() // 1000))
+        self.mesh.close_silent(self.switch.beat(monotonic_us()))
         self.storms.look(self.loop.time())
 
 

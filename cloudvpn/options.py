@@ -352,21 +352,21 @@ class Config:
         live=True, aliases=("multipath_ratio",))
 
     uplimit_total: int | None = option(
-        LIMITS, SIZE, None, "bytes a second of data sent, all links together", 1, 1024 * G,
-        dashed=True, pending="bandwidth limits")
+        LIMITS, SIZE, None, "bytes of frames a second sent, all links together; what is over waits", 1, 1024 * G,
+        dashed=True, live=True)
     uplimit_conn: int | None = option(
-        LIMITS, SIZE, None, "bytes a second of data sent, each link", 1, 1024 * G,
-        dashed=True, pending="bandwidth limits")
+        LIMITS, SIZE, None, "bytes of frames a second sent, each link; what is over waits", 1, 1024 * G,
+        dashed=True, live=True)
     uplimit_burst: int = option(
-        LIMITS, SIZE, 2048, "bytes that may be saved up for sending", 1, G, dashed=True, pending="bandwidth limits")
+        LIMITS, SIZE, 2048, "bytes that may be saved up for sending", 1, G, dashed=True, live=True)
     downlimit_total: int | None = option(
-        LIMITS, SIZE, None, "bytes a second of data received, all links together; what is over is dropped", 1, 1024 * G,
-        dashed=True, pending="bandwidth limits")
+        LIMITS, SIZE, None, "bytes of frames a second received, all links together; what is over is dropped", 1,
+        1024 * G, dashed=True, live=True)
     downlimit_conn: int | None = option(
-        LIMITS, SIZE, None, "bytes a second of data received, each link; what is over is dropped", 1, 1024 * G,
-        dashed=True, pending="bandwidth limits")
+        LIMITS, SIZE, None, "bytes of frames a second received, each link; what is over is dropped", 1, 1024 * G,
+        dashed=True, live=True)
     downlimit_burst: int = option(
-        LIMITS, SIZE, 20480, "bytes that may be saved up for receiving", 1, G, dashed=True, pending="bandwidth limits")
+        LIMITS, SIZE, 20480, "bytes that may be saved up for receiving", 1, G, dashed=True, live=True)
 
     promisc: bool = option(
         BRIDGING, YES_NO, False, "write every frame that passes to the interface", live=True)

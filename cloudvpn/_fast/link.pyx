@@ -82,8 +82,9 @@ cdef class Link(Port):
         self.switch.set_paused(self, True)
 
     def resume_writing(self):
+        self.switch.now = monotonic_us()
         self.switch.set_paused(self, False)
-        self.flush()
+        self.switch.flush_touched()
 
     def eof_received(self):
         return False

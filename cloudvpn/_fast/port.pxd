@@ -3,6 +3,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from cloudvpn._fast.bucket cimport Bucket
 from cloudvpn._fast.echo cimport EchoMeter
 from cloudvpn._fast.segment cimport Cut
 from cloudvpn._fast.sendq cimport SendQueue
@@ -14,12 +15,20 @@ cdef class Port:
     cdef readonly bint is_ourselves         # it said our own name
     cdef readonly bint up                   # the peer has sent a valid packet
     cdef readonly bint paused               # the transport takes nothing now
+    cdef bint clogged                       # its queue is full because of a limit
     cdef bint touched                       # stands in the switch's list of ports to flush
     cdef bint wants_set                     # a full route set is owed
     cdef uint32_t place_attached, place_up  # in the switch's lists
     cdef int64_t asked_set                  # us, when a full set was requested last
     cdef readonly SendQueue queue
     cdef readonly EchoMeter echo
+
+    cdef Bucket up_limit, down_limit, down_share    # bytes of frames
+    cdef int64_t deficit                    # B that are left of its turn to send; below 0: sent ahead of turns to come
+    cdef uint64_t left_round                # when it had nothing to send
+    cdef uint32_t place_waiting             # in the shaper's list, plus one; 0: not there
+    cdef bint has_grant                     # stands in the shaper's list of those that may write
+    cdef uint64_t down_spell                # in which the policer saw it last
 
     # Packets and frames count when they are parsed and when they are queued; bytes when they are read and written.
     cdef readonly uint64_t bytes_in, bytes_out, packets_in, packets_out, frames_in, frames_out

@@ -5,7 +5,7 @@ The kernel hands them over and takes them back on a TAP with IFF_VNET_HDR. They 
 same frames, byte for byte.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from cloudvpn._fast.layers cimport Layers
@@ -31,6 +31,10 @@ cdef inline void plan_plain(Cut* cut, const uint8_t* frame, uint32_t size) noexc
 # The size of a piece as a frame; the first is never smaller than another.
 cdef inline uint32_t piece_size(const Cut* cut, uint32_t index) noexcept nogil:
     return cut.headers + min(cut.step, cut.size - cut.headers - index * cut.step)
+
+# The bytes of the plain frames that it stands for.
+cdef inline int64_t charged_bytes(const Cut* cut) noexcept nogil:
+    return cut.size + <int64_t>cut.headers * (cut.pieces - 1)
 
 # Whether the offload header fits the frame; else it is one piece. Any bytes give one answer. After it `cut.offload` has
 # nothing that a peer made up: it may go to the kernel.

@@ -31,8 +31,13 @@ cdef class SendQueue:
     cdef uint32_t proto_used, proto_room
 
     cdef list chunks                # full ones, the oldest first: exact bytes, packets, frames
+    cdef uint32_t front_used        # bytes of the oldest one that have left
     cdef PyObject* open_chunk       # the chunk being filled, owned; NULL: none
     cdef uint32_t open_used, open_room, open_packets, open_frames
+
+    cdef bint limited               # of the frames only those that were granted leave
+    cdef uint64_t granted           # bytes, from the oldest on, that may leave
+    cdef uint32_t granted_packets, granted_frames
 
     # Room for the body of one protocol packet of so many bytes, or NULL if a limit is reached.
     cdef uint8_t* reserve_proto(self, uint32_t size) noexcept
@@ -48,7 +53,11 @@ cdef class SendQueue:
     # The next bytes to write, or None: all protocol packets, then frames, at most 64 KiB or one frame at a time.
     # `*frames` is how many frames they carry.
     cdef object take(self, uint32_t* frames)
-    cdef object take_data(self, uint32_t* frames)
+    cdef object take_data(self, uint64_t most, uint32_t* frames)
+    # The oldest packet that is not granted, and how many bytes stand from it on to the end of its chunk.
+    cdef const uint8_t* look(self, size_t* size) noexcept
+    # Lets that packet leave, which has so many bytes and stands for so many frames.
+    cdef void grant(self, uint32_t size, uint32_t frames) noexcept
     # Throws the oldest chunk away and gives the number of frames in it.
     cdef uint32_t drop_oldest(self) noexcept
     cdef void close_chunk(self) except *

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What waits to be sent on one link: protocol packets first, then frames, each within limits."""
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
 from libc.stddef cimport size_t
@@ -104,6 +104,7 @@ cdef class SendQueue:
             self.waiting_frames -= self.open_frames
             self.waiting_bytes -= self.open_used
             self.total[0] -= self.open_used
+            self.granted = self.granted_packets = self.granted_frames = 0   # of the others it is granted anew
             self.forget_open()
             raise
         self.chunks.append((<object>self.open_chunk, self.open_packets, self.open_frames))
@@ -124,25 +125,64 @@ cdef class SendQueue:
                 self.proto = NULL
                 self.proto_room = 0
             return data
-        return self.take_data(frames)
+        return self.take_data(self.granted if self.limited else <uint64_t>-1, frames)
 
-    cdef object take_data(self, uint32_t* frames):
+    cdef object take_data(self, uint64_t most, uint32_t* frames):
+        """The rest of the oldest chunk, or `most` bytes of it if that is less: then those that were granted."""
+        cdef uint32_t packets, size, start = self.front_used
+        if most == 0:
+            return None
         if not self.chunks:
             self.close_chunk()
             if not self.chunks:
                 return None
-        data, packets, frames[0] = self.chunks.pop(0)
-        self.waiting_data -= <uint32_t>packets
+        data, packets, frames[0] = self.chunks[0]
+        size = <uint32_t>len(data) - start
+        if most >= size:
+            self.chunks.pop(0)
+            self.front_used = 0
+        else:
+            size = <uint32_t>most
+            self.chunks[0] = (data, packets - self.granted_packets, frames[0] - self.granted_frames)
+            packets = self.granted_packets
+            frames[0] = self.granted_frames
+            self.front_used += size
+        self.waiting_data -= packets
         self.waiting_frames -= frames[0]
-        self.waiting_bytes -= <uint64_t>len(data)
-        self.total[0] -= <uint64_t>len(data)
+        self.waiting_bytes -= size
+        self.total[0] -= size
+        if self.granted:
+            self.granted -= min(<uint64_t>size, self.granted)
+            self.granted_packets -= min(packets, self.granted_packets)
+            self.granted_frames -= min(frames[0], self.granted_frames)
+        if size < <uint32_t>len(data):
+            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, size)
         return data
+
+    # What a limit lets out.
+
+    cdef const uint8_t* look(self, size_t* size) noexcept:
+        cdef uint64_t skip = self.granted + self.front_used
+        for data, _, _ in self.chunks:
+            if skip < <uint64_t>len(data):
+                size[0] = <size_t>(<uint64_t>len(data) - skip)
+                return <const uint8_t*>PyBytes_AS_STRING(data) + skip
+            skip -= <uint64_t>len(data)
+        size[0] = <size_t>(self.open_used - skip)
+        return <const uint8_t*>bytes_start(self.open_chunk) + skip
+
+    cdef void grant(self, uint32_t size, uint32_t frames) noexcept:
+        self.granted += size
+        self.granted_packets += 1
+        self.granted_frames += frames
 
     cdef uint32_t clear(self) noexcept:
         cdef uint32_t lost = self.waiting_frames
         decref(self.open_chunk)
         self.forget_open()
         self.chunks = []
+        self.front_used = 0
+        self.granted = self.granted_packets = self.granted_frames = 0
         PyMem_Free(self.proto)
         self.proto = NULL
         self.proto_used = self.proto_room = 0
@@ -154,7 +194,7 @@ cdef class SendQueue:
     cdef uint32_t drop_oldest(self) noexcept:
         cdef uint32_t frames = 0
         try:
-            self.take_data(&frames)
+            self.take_data(<uint64_t>-1, &frames)
         except MemoryError:     # `lost` counts them
             pass
         return frames
@@ -184,6 +224,22 @@ cdef class SendQueue:
         cdef uint32_t frames
         data = self.take(&frames)
         return None if data is None else (data, frames)
+
+    def limit(self):
+        """From now on frames leave only as `let` allows."""
+        self.limited = True
+
+    def let(self, uint32_t size, uint32_t frames=1):
+        """Lets the next packet leave, which has so many bytes; False: it has not, nothing changes."""
+        cdef size_t rest = 0
+        if self.waiting_bytes < self.granted + size or self.look(&rest) == NULL or rest < size:
+            return False
+        self.grant(size, frames)
+        return True
+
+    def drop_chunk(self):
+        """Throws the oldest chunk away and gives the number of frames in it."""
+        return self.drop_oldest()
 
     def drop_all(self):
         """Throws everything away and gives the number of frames that waited."""

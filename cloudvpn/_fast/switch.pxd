@@ -13,10 +13,12 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from cloudvpn._fast.consts cimport BULK_BYTES, HEADER_BYTES, PacketType
 from cloudvpn._fast.idcache cimport IdCache
 from cloudvpn._fast.offload cimport SUPER_FRAME_MAX
+from cloudvpn._fast.policer cimport Policer
 from cloudvpn._fast.port cimport Port, Tap
 from cloudvpn._fast.random cimport RandomSource
 from cloudvpn._fast.route cimport RouteTable
 from cloudvpn._fast.segment cimport Cut, Offload
+from cloudvpn._fast.shaper cimport Shaper
 from cloudvpn._fast.wire cimport Packet
 
 # Why a frame, or one copy of it, was lost. frames in + copies = frames to the TAP + frames to links + drops.
@@ -34,6 +36,7 @@ cdef enum:
     DROP_HOPS           # was sent on too often
     DROP_FILTERED       # not in broadcast_filter_allow
     DROP_BROADCAST_LIMIT  # the link brings more broadcasts than broadcast_limit
+    DROP_DOWNLIMIT      # came faster than the download limits allow
     DROPS
 
 cdef enum:
@@ -51,6 +54,11 @@ cdef class Switch:
     cdef readonly uint32_t max_frame        # B
     cdef readonly uint32_t max_ports
     cdef int64_t keepalive, timeout         # us
+    cdef int64_t now                        # us, when the batch at hand began
+    cdef Shaper shaper
+    cdef Policer policer
+    cdef object alarm                       # called with the time (us) at which `flush` is wanted; None: nobody cares
+    cdef int64_t alarm_at                   # us, what it was called with since the last `flush`; INT64_MAX: it was not
 
     # What the node was told to do with frames: docs/multipath.md, docs/bridging.md.
     cdef readonly uint32_t multi_ratio      # of multipath; 0: no multipath
@@ -58,7 +66,6 @@ cdef class Switch:
     cdef readonly uint32_t broadcast_limit  # floodings a second for each link; 0: no limit
     cdef bint is_filtering
     cdef bint diverts                       # promisc or multipath: one test on the way of a frame
-    cdef int64_t now                        # us, of the packets that are being handled
 
     cdef list slots                         # Port or None, by index
     cdef list free_slots
@@ -66,7 +73,7 @@ cdef class Switch:
     cdef readonly uint32_t attached_count
     cdef PyObject** up                      # those that frames may go to
     cdef readonly uint32_t up_count
-    cdef uint32_t paused_count              # of those that are up
+    cdef uint32_t stopped_count             # of those that are up: paused or clogged
     cdef PyObject** touched                 # those with something new in their queue
     cdef uint32_t touched_count
     cdef bint tap_wanted
@@ -91,8 +98,10 @@ cdef class Switch:
     cdef uint8_t* room_for_frame(self) noexcept
     # Lets every port with something new write: once after each batch.
     cdef void flush_touched(self) noexcept
+    # Whether the port's transport takes nothing now. When it takes again: `flush_touched`, too.
     cdef void set_paused(self, Port port, bint paused) noexcept
 
+    cdef void set_stopped(self, Port port, bint paused, bint clogged) noexcept
     cdef void handle(self, Port port, const Packet* packet, int64_t now) noexcept
     cdef void bring_up(self, Port port) noexcept
     cdef int greet(self, Port port, const Packet* packet) except -1
@@ -118,6 +127,9 @@ cdef class Switch:
     cdef bint admit(self, Port port, uint32_t size, uint32_t frames) noexcept
     cdef uint8_t* begin_packet(self, Port port, uint32_t size, uint32_t frames) noexcept
     cdef void end_packet(self, Port port, uint32_t frames) noexcept
+    cdef void flush_early(self, Port port) noexcept
+    cdef void flush_shaped(self) noexcept
+    cdef bint is_over_limit(self, Port port, const Cut* cut) noexcept
     cdef void deliver(self, const Cut* cut) noexcept
     cdef void flush_tap(self) noexcept
     cdef void drop(self, uint32_t reason, uint32_t frames) noexcept

@@ -2,7 +2,7 @@
 """One forwarding step: packets and frames in, packets and frames out, by the rules of docs/wire.md."""
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
-from libc.stdint cimport uint16_t
+from libc.stdint cimport INT64_MAX, uint16_t
 from libc.string cimport memcpy, memset
 
 from cloudvpn._fast.consts cimport (
@@ -14,7 +14,7 @@ from cloudvpn._fast.endian cimport is_group, load16, load_mac, store32
 from cloudvpn._fast.echo cimport EchoMeter
 from cloudvpn._fast.offload cimport SUPER_FRAME_MAX, is_plain
 from cloudvpn._fast.scatter cimport scatter
-from cloudvpn._fast.segment cimport piece_size, plan_cut, plan_plain, read_offload, write_piece
+from cloudvpn._fast.segment cimport charged_bytes, piece_size, plan_cut, plan_plain, read_offload, write_piece
 from cloudvpn._fast.sendq cimport SendQueue
 from cloudvpn._fast.wire cimport (
     PACKET_PARTIAL, PACKET_WHOLE, Verdict, parse, raise_verdict, store_bulk_header, store_header, store_hello,
@@ -30,7 +30,7 @@ cdef extern from "Python.h":
 
 DROP_NAMES = (
     "short", "long", "duplicate", "backward", "nowhere", "queue_full", "no_memory", "link_closed", "tap_refused",
-    "bad_offload", "hops", "filtered", "broadcast_limit",
+    "bad_offload", "hops", "filtered", "broadcast_limit", "downlimit",
 )
 assert len(DROP_NAMES) == DROPS
 
@@ -58,6 +58,9 @@ cdef class Switch:
         self.max_waiting = max_waiting
         self.node_id = (<uint64_t>random.next32() << 32) | random.next32() | 1      # 0 means nobody
         self.max_ports = routes.max_ports
+        self.shaper = Shaper(self.max_ports)
+        self.policer = Policer()
+        self.alarm_at = INT64_MAX
         self.slots = [None]
         self.free_slots = []
         self.tap_wanted = True
@@ -93,6 +96,8 @@ cdef class Switch:
         port.queue = queue
         queue.total = &self.waiting_total
         port.version = version
+        self.shaper.open_port(port, now)
+        self.policer.open_port(port, now)
         port.echo = EchoMeter(now, self.random.next32() & 0xFF)
         port.asked_set = now - SET_REQUEST_INTERVAL
         port.broadcasts_saved = self.broadcast_limit * SECOND
@@ -117,7 +122,7 @@ cdef class Switch:
         if not port.index:
             return
         if port.up:
-            self.set_paused(port, False)
+            self.set_stopped(port, False, False)
             self.up_count -= 1
             self.up[port.place_up] = self.up[self.up_count]
             (<Port>self.up[port.place_up]).place_up = port.place_up
@@ -132,6 +137,7 @@ cdef class Switch:
                     self.touched[at] = self.touched[self.touched_count]
                     break
             port.touched = False
+        self.shaper.leave(port)
         self.routes.detach(port.index)
         self.drops[DROP_NO_MEMORY] += port.queue.lost
         self.frames_to_links -= port.queue.lost
@@ -148,23 +154,30 @@ cdef class Switch:
 
     cdef void set_paused(self, Port port, bint paused) noexcept:
         if port.paused != paused:
-            port.paused = paused
-            if port.up:
-                self.paused_count += 1 if paused else -1
-                self.watch_tap()
+            self.set_stopped(port, paused, port.clogged)
+            if not paused and port.index:
+                self.touch(port)
+
+    cdef void set_stopped(self, Port port, bint paused, bint clogged) noexcept:
+        cdef bint was_stopped = port.paused or port.clogged, is_stopped = paused or clogged
+        port.paused = paused
+        port.clogged = clogged
+        if port.up and is_stopped != was_stopped:
+            self.stopped_count += 1 if is_stopped else -1
+            self.watch_tap()
 
     cdef void bring_up(self, Port port) noexcept:
         port.up = True
         port.place_up = self.up_count
         self.up[self.up_count] = <PyObject*>port
         self.up_count += 1
-        self.paused_count += port.paused
+        self.stopped_count += port.paused or port.clogged
         self.watch_tap()
         port.came_up()
 
     cdef void watch_tap(self) noexcept:
-        """While every link is paused no frame could be sent on: better left in the interface's queue than dropped."""
-        cdef bint wanted = self.up_count == 0 or self.paused_count < self.up_count
+        """While every link is stopped no frame could be sent on: better left in the interface's queue than dropped."""
+        cdef bint wanted = self.up_count == 0 or self.stopped_count < self.up_count
         if wanted != self.tap_wanted:
             self.tap_wanted = wanted
             if self.tap is not None:
@@ -291,7 +304,7 @@ cdef class Switch:
         if not fits:
             self.drop(DROP_BAD_OFFLOAD, 1)
             return
-        if not self.has_good_size(&cut):
+        if not self.has_good_size(&cut) or self.is_over_limit(port, &cut):
             return
         way = self.way_of(packet.body)
         if way == LOCAL_PORT:
@@ -317,7 +330,7 @@ cdef class Switch:
         plan_plain(&cut, packet.body, packet.size)
         port.frames_in += 1
         self.frames_from_links += 1
-        if not self.has_good_size(&cut):
+        if not self.has_good_size(&cut) or self.is_over_limit(port, &cut):
             return
         way = self.way_of(packet.body)
         # Before the id is remembered: what one link may not bring another one may.
@@ -338,6 +351,13 @@ cdef class Switch:
             self.drop(DROP_BACKWARD, 1)
         else:       # it keeps its id: another copy may come by another way
             self.send_broadcast(<Port>self.slots[way], packet.broadcast_id, packet.body, packet.size)
+
+    # HOT PATH
+    cdef bint is_over_limit(self, Port port, const Cut* cut) noexcept:
+        if not self.policer.is_on or self.policer.admits(port, charged_bytes(cut), self.now):
+            return False
+        self.drop(DROP_DOWNLIMIT, cut.pieces)
+        return True
 
     # A frame comes from the TAP.
 
@@ -569,7 +589,7 @@ cdef class Switch:
         """Whether the limits allow a packet that stands for so many frames; if not, it is counted as dropped."""
         cdef SendQueue queue = port.queue
         if not queue.has_room(size) and not port.paused:
-            port.flush()
+            self.flush_early(port)
         if queue.has_room(size) and (self.waiting_total + size <= self.max_waiting or self.make_room(port, size)):
             return True
         port.frames_dropped += frames
@@ -606,6 +626,8 @@ cdef class Switch:
             longest.frames_out -= frames
             self.frames_to_links -= frames
             self.drop(DROP_QUEUE_FULL, frames)
+            if longest.clogged:
+                self.touch(longest)     # it is no more
         return True
 
     # HOT PATH
@@ -615,7 +637,16 @@ cdef class Switch:
         self.frames_to_links += frames
         self.touch(port)
         if port.queue.waiting_bytes >= WRITE_BYTES and not port.paused:
+            self.flush_early(port)
+
+    cdef void flush_early(self, Port port) noexcept:
+        """Before the batch is over, because much waits."""
+        if not self.shaper.is_on:
             port.flush()
+        elif self.shaper.join(port) or self.now >= self.shaper.wake_at:
+            self.flush_shaped()
+        elif not port.clogged and is_full(port.queue):
+            self.set_stopped(port, port.paused, True)
 
     # HOT PATH
     cdef void deliver(self, const Cut* cut) noexcept:
@@ -643,12 +674,34 @@ cdef class Switch:
 
     cdef void flush_touched(self) noexcept:
         cdef Port port
+        cdef bint has_joined = False
         while self.touched_count:
             self.touched_count -= 1
             port = <Port>self.touched[self.touched_count]
             port.touched = False
             if not port.paused:
                 port.flush()
+            if self.shaper.is_on:
+                if not port.paused and self.shaper.join(port):
+                    has_joined = True
+                self.set_stopped(port, port.paused, is_full(port.queue))
+        if has_joined or self.now >= self.shaper.wake_at:
+            self.flush_shaped()
+        if self.shaper.wake_at < self.alarm_at and self.alarm is not None:
+            self.alarm_at = self.shaper.wake_at
+            self.alarm(self.alarm_at)
+
+    cdef void flush_shaped(self) noexcept:
+        """Lets out what the upload limits allow now."""
+        cdef Shaper shaper = self.shaper
+        cdef Port port
+        shaper.grant(self.now)
+        while shaper.granted_count:
+            shaper.granted_count -= 1
+            port = <Port>shaper.granted[shaper.granted_count]
+            port.has_grant = False
+            port.flush()
+            self.set_stopped(port, port.paused, is_full(port.queue))
 
     # Protocol packets.
 
@@ -683,6 +736,7 @@ cdef class Switch:
         """Once per heartbeat: echoes that are due, route changes. Returns the ports that have been silent too long."""
         cdef uint32_t at
         cdef Port port
+        self.now = now
         silent = []
         for at in range(self.attached_count):
             port = <Port>self.attached[at]
@@ -726,7 +780,7 @@ cdef class Switch:
         finally:
             self.flush_touched()
 
-    def send_from_tap(self, const uint8_t[::1] frame not None, offload=(0, 0, 0, 0, 0, 0)):
+    def send_from_tap(self, const uint8_t[::1] frame not None, offload=(0, 0, 0, 0, 0, 0), int64_t now=0):
         """Takes a frame from the local interface, its offload header as `segment.cut` does; lets all ports write."""
         cdef Offload header
         cdef uint8_t* place = self.room_for_frame()
@@ -734,6 +788,7 @@ cdef class Switch:
             raise MemoryError()
         if frame.shape[0] > SUPER_FRAME_MAX:
             raise ValueError(f"no interface hands over more than {SUPER_FRAME_MAX} bytes")
+        self.now = max(self.now, now)
         read_offload(&header, offload)
         if frame.shape[0]:
             memcpy(place, &frame[0], <size_t>frame.shape[0])
@@ -744,8 +799,29 @@ cdef class Switch:
         """Whether the port's transport takes nothing now."""
         self.set_paused(port, paused)
 
-    def flush(self):
+    def flush(self, int64_t now):
+        """Lets all ports write that may, by the upload limits too. If more waits for them, the alarm is set anew."""
+        self.now = now
+        self.alarm_at = INT64_MAX
         self.flush_touched()
+
+    def set_alarm(self, alarm):
+        """`alarm(time)` is called when `flush` is wanted at that time (us) or soon after, earlier than it said last."""
+        self.alarm = alarm
+
+    def set_limits(self, int64_t now, *, up=(0, 0, 2048), down=(0, 0, 20480)):
+        """Bandwidth limits, each of total B/s, each port's B/s (0: none), and burst in B; may change at any time."""
+        cdef uint32_t at
+        cdef Port port
+        self.shaper.set_limits(up[0], up[1], up[2], now)
+        self.policer.set_limits(down[0], down[1], down[2], now)
+        for at in range(self.attached_count):
+            port = <Port>self.attached[at]
+            self.shaper.open_port(port, now)
+            self.policer.open_port(port, now)
+            self.set_stopped(port, port.paused, False)
+            self.touch(port)
+        self.flush(now)
 
     def ports(self):
         """The attached ports, by index."""
@@ -755,3 +831,9 @@ cdef class Switch:
         """Lost frames by reason."""
         cdef int reason
         return {DROP_NAMES[reason]: self.drops[reason] for reason in range(DROPS)}
+
+
+# HOT PATH
+cdef inline bint is_full(SendQueue queue) noexcept:
+    """Whether it may have no room for the next frame."""
+    return not queue.has_room(HEADER_BYTES + BULK_BYTES + SUPER_FRAME_MAX)

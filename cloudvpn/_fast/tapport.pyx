@@ -6,6 +6,7 @@ from libc.string cimport memcpy, memset
 from posix.uio cimport iovec, writev
 from posix.unistd cimport read, write
 
+from cloudvpn._fast.clock cimport monotonic_us
 from cloudvpn._fast.offload cimport GSO_UDP, Offload, is_plain
 from cloudvpn._fast.segment cimport piece_size, write_piece
 
@@ -80,6 +81,7 @@ cdef class TapPort(Tap):
         cdef uint8_t* place
         cdef Offload offload
         memset(&offload, 0, OFFLOAD_BYTES)
+        self.switch.now = monotonic_us()
         while frames < BATCH_FRAMES and total < BATCH_BYTES and self.reading:
             place = self.switch.room_for_frame()
             if place == NULL:       # what waits in the interface's queue can be read later

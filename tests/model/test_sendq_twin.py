@@ -41,6 +41,47 @@ def test_queue_and_twin_agree_after_each_operation(limits: tuple[int, int, int],
     assert refused and frames
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_of_a_limited_queue_exactly_the_granted_frames_leave_in_their_order(seed: int) -> None:
+    chance = random.Random(seed)
+    queue = SendQueue(max_data=1000)
+    queue.limit()
+    waiting: list[bytes] = []
+    granted = partly = dropped = 0
+    for _ in range(3000):
+        kind = chance.random()
+        if kind < 0.4:
+            packet = chance.randbytes(chance.choice([1, 64, 1518, 8196, 65539]))
+            if queue.push_data(packet):
+                waiting.append(packet)
+        elif kind < 0.7 and granted < len(waiting):
+            assert queue.let(len(waiting[granted]))
+            granted += 1
+        elif kind < 0.97:
+            popped = queue.pop()
+            if granted == 0:
+                assert popped is None
+                continue
+            assert popped
+            data, frames = popped
+            assert 1 <= frames <= granted and data == b"".join(waiting[:frames])
+            partly += frames < granted
+            del waiting[:frames]
+            granted -= frames
+        elif waiting:
+            frames = queue.drop_chunk()
+            assert frames
+            del waiting[:frames]
+            granted = max(granted - frames, 0)
+            dropped += 1
+        assert (queue.waiting_data, queue.waiting_frames) == (len(waiting), len(waiting))
+        assert queue.waiting_bytes == sum(map(len, waiting))
+    assert partly and dropped
+    assert not queue.let(1 << 20)
+    assert queue.drop_all() == len(waiting)
+    assert queue.pop() is None
+
+
 @pytest.mark.parametrize("limit", [1, 2, 64])
 def test_the_packet_limits_hold_exactly(limit: int) -> None:
     queue = SendQueue(limit, limit)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cloudvpn._fast.idcache import IdCache
 from cloudvpn._fast.port import Port, Tap
@@ -136,7 +136,7 @@ class Link:
 class Node:
     """A node: alive from the start, until `kill`; `start` gives it empty tables and opens no link."""
 
-    def __init__(self, mesh: Mesh, number: int, headless: bool, **limits: int) -> None:
+    def __init__(self, mesh: Mesh, number: int, headless: bool, **limits: Any) -> None:
         self.mesh, self.number, self.limits = mesh, number, limits
         self.version = limits.get("version", mesh.version)
         self.mac = 0 if headless else 0x020000000000 + number
@@ -165,6 +165,8 @@ class Node:
             timeout=limit("timeout", 60 * SECOND),
             max_waiting=limit("max_waiting", 1 << 28),
         )
+        self.switch.set_alarm(self.wake_at)
+        self.switch.set_limits(self.mesh.now, up=limit("up", (0, 0, 2048)), down=limit("down", (0, 0, 20480)))
         self.tap = RecordingTap()
         if self.mac:
             self.switch.set_tap(self.tap, self.mac)
@@ -173,6 +175,11 @@ class Node:
 
     def queue(self) -> SendQueue:
         return SendQueue(self.limits.get("max_proto", 64), self.limits.get("max_data", 256))
+
+    def wake_at(self, time: int) -> None:
+        """As late as the grain of its timer makes it."""
+        switch, grain = self.switch, self.limits.get("grain", 1)
+        self.mesh.at(-(-time // grain) * grain, lambda: switch.flush(self.mesh.now))
 
     def beat(self, life: int) -> None:
         if self.is_alive and life == self.lives:
@@ -192,7 +199,7 @@ class Node:
         self.sent += 1
         payload = f"{self.number}.{self.lives}.{self.sent} ".encode().ljust(size - 14, b"\0")
         made = frame(to.mac if isinstance(to, Node) else to, self.mac, payload)
-        self.switch.send_from_tap(made)
+        self.switch.send_from_tap(made, now=self.mesh.now)
         return made
 
     def routes(self) -> dict[int, tuple[int, int, int]]:
@@ -218,7 +225,7 @@ class Mesh:
         self.links: list[Link] = []
         self.is_traced, self.trace = trace, list[Carried]()
 
-    def node(self, *, headless: bool = False, **limits: int) -> Node:
+    def node(self, *, headless: bool = False, **limits: Any) -> Node:
         self.nodes.append(Node(self, len(self.nodes) + 1, headless, **limits))
         return self.nodes[-1]
 

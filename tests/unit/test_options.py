@@ -37,8 +37,7 @@ SPECIFIED = [
 LISTS = {"connect", "listen", "ca", "crl", "iface_address", "broadcast_filter_allow"}
 
 PENDING = {
-    "user", "group", "chroot", "mlockall", "uplimit-total", "uplimit-conn", "uplimit-burst",
-    "downlimit-total", "downlimit-conn", "downlimit-burst", "ip_tos",
+    "user", "group", "chroot", "mlockall", "ip_tos",
     "learn_macs", "mac_age", "max_local_macs", "max_nodes", "max_link_claims", "max_handshakes",
     "max_handshakes_per_source", "iface_device", "poll_interval",
 }  # fmt: skip
