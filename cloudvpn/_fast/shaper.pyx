@@ -39,6 +39,9 @@ cdef class Shaper:
     cdef bint join(self, Port port) noexcept:
         if port.place_waiting or port.queue.waiting_bytes <= port.queue.granted:
             return False
+        if port.paused:     # for a moment, as transports are after a write: it may catch up
+            self.total.wanted = port.up_limit.wanted = True
+            return False
         if self.waiting_count == 0:
             port.deficit = 0
         else:       # the turns that it has missed have paid its debt

@@ -682,7 +682,7 @@ cdef class Switch:
             if not port.paused:
                 port.flush()
             if self.shaper.is_on:
-                if not port.paused and self.shaper.join(port):
+                if self.shaper.join(port):
                     has_joined = True
                 self.set_stopped(port, port.paused, is_full(port.queue))
         if has_joined or self.now >= self.shaper.wake_at:
