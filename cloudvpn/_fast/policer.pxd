@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Download limits: which of the frames that come may pass; nothing waits here.
 
-Of the total each link that sends has an equal share, by a bucket of its own. What others leave unused may be taken by
-all, but only while the total's bucket is more than half full: the rest is kept for those within their share, so that no
-flood on one link drives out another link's frames.
+Of the total each link that sends has an equal share, metered by a bucket of its own. It may take more, and so use what
+others leave, while the total's bucket holds more than the link is ahead of its share, which counts up to half the
+burst: links that all send too much get the same, and a flood on one drives out no frames of those within their share.
 """
 
 cimport cython

@@ -26,12 +26,11 @@ cdef class Policer:
             if not is_open(&self.total, now):
                 port.down_share.wanted = True
                 return False
-            if not self.is_within_share(port, now) and 2 * self.total.level <= self.burst * PER_TOKEN:
+            if not self.is_within_share(port, now) and self.total.level <= -port.down_share.level:
                 self.total.wanted = True
                 return False
-            # Who took more than its share gives way to the others, but not for long after they have come.
             charge(&port.down_share, size)
-            port.down_share.level = max(port.down_share.level, -self.burst * PER_TOKEN)
+            port.down_share.level = max(port.down_share.level, -self.burst * PER_TOKEN // 2)
         charge(&port.down_limit, size)
         charge(&self.total, size)
         return True

@@ -102,6 +102,26 @@ def test_frames_over_conn_mtu_are_dropped(lab: Lab, mtu: int) -> None:
     assert (count("short", dropped), count(", long", dropped) - before) == (mtu == 14, 1)
 
 
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+@pytest.mark.parametrize(("line", "size", "most"), [("max_waiting_data_packets 5", 60, 5),
+                         ("max_waiting_data_bytes 65664", 8192, 8), ("max_waiting_total 65664", 8192, 8)])  # fmt: skip
+def test_as_many_frames_as_the_queue_limits_allow_wait_and_the_next_is_lost(
+    lab: Lab, line: str, size: int, most: int, beyond: int
+) -> None:
+    """An upload limit of a byte a second: one frame leaves, the others wait."""
+    b = start(lab, line, "uplimit-conn 1", "uplimit-burst 1")
+    source, target = active(lab, "A"), active(lab, "B")
+    target.send_route_set([(mac(1), 0, 1)])
+    target.fence()
+    for number in range(1 + most + beyond):
+        source.send_frame((mac(1) + mac(2) + b"\x88\xb5" + bytes([number])).ljust(size))
+    source.fence()
+    text = fresh(lab, b)
+    assert count("= waiting", text) == min(most, most + beyond)
+    assert count("queue_full", text) == max(beyond, 0)
+    assert target.expect("frame")[1][14] == 0
+
+
 @pytest.mark.parametrize("backlog", [1, 3])
 def test_as_many_connections_as_listen_backlog_and_one_wait_for_a_daemon_that_does_not_accept(
     lab: Lab, backlog: int

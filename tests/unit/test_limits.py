@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -25,7 +26,7 @@ from cloudvpn.bandwidth import Bandwidth
 from cloudvpn.daemon import Node, build_switch
 from cloudvpn.dialer import Dialer
 from cloudvpn.errors import PeerError
-from cloudvpn.mesh import Mesh
+from cloudvpn.mesh import LinkInfo, Mesh
 from cloudvpn.options import MS, SECOND, Config, Endpoint
 
 LARGEST_PACKET = 4 + 65535 * 12
@@ -180,6 +181,46 @@ def test_each_limit_of_the_configuration_reaches_the_tables(monkeypatch: pytest.
     assert [table[key] for key in (0, 1, "max_dist", "report_above")] == [11, 12, 13, 14]
     assert cache[0] == 15
     assert [switch[key] for key in ("max_frame", "keepalive", "timeout", "max_waiting")] == [16, 17, 18, 19]
+
+
+def test_each_limit_of_the_configuration_reaches_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(
+        Config(), max_waiting_proto_packets=7, max_waiting_data_packets=8, max_waiting_data_bytes=70_000,
+        max_input_queue_size=800_000, handshake_timeout=6 * SECOND, comm_close_timeout=5 * SECOND,
+    )  # fmt: skip
+    inputs: list[int] = []
+    given: dict[str, Any] = {}
+
+    def make(*words: Any) -> Link:
+        inputs.append(words[3])
+        return Link(*words)
+
+    async def open_link() -> Link:
+        mesh = Mesh(config, build_switch(config), SimpleNamespace(server_context=None, judge=lambda tls: peer))  # type: ignore[arg-type]
+        connection, other = socket.socketpair()
+        extras = {"socket": connection, "ssl_object": SimpleNamespace(version=str), "sockname": ()}
+        transport = SimpleNamespace(
+            set_write_buffer_limits=lambda **more: None, get_extra_info=extras.get, write=bytes, abort=lambda: None
+        )
+
+        async def connect(factory: Callable[[], Link], sock: socket.socket, **more: Any) -> None:
+            given.update(more)
+            links.append(factory())
+            links[0].connection_made(transport)
+
+        links: list[Link] = []
+        mesh.loop = SimpleNamespace(connect_accepted_socket=connect, call_later=mesh.loop.call_later)  # type: ignore[assignment]
+        with connection, other:
+            await mesh.open_link(connection, LinkInfo(("", 0), 0.0))
+        return links[0]
+
+    peer = SimpleNamespace(identity=None)
+    monkeypatch.setattr("cloudvpn.mesh.Link", make)
+    monkeypatch.setattr("cloudvpn.mesh.version_of", lambda tls: 1)
+    monkeypatch.setattr(socket.socket, "setsockopt", lambda *words: None)
+    queue = asyncio.run(open_link()).queue
+    assert (queue.max_proto, queue.max_data, queue.max_data_bytes, inputs) == (7, 8, 70_000, [800_000])
+    assert (given["ssl_handshake_timeout"], given["ssl_shutdown_timeout"]) == (6, 5)
 
 
 def test_the_bandwidth_limits_reach_the_switch_once_and_again_when_they_change() -> None:
