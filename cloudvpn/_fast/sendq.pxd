@@ -2,9 +2,9 @@
 """What waits to be sent on one link: protocol packets first, then frames, each within limits.
 
 Frames are copied once, straight into the bytes objects that the transport is given; not even that for a packet that
-comes in one of its own. When a limit is reached the newest
-is refused; the caller counts it. Memory of one queue: at most `max_data_bytes` + 2 x 64 KiB of frames (chunks are not
-always full), and `max_proto` packets within PROTO_BYTES_MAX.
+comes in one of its own. When a limit is reached the newest is refused; the caller counts it. Memory of one queue: at
+most `max_data_bytes` + 3 x 64 KiB of frames (chunks are not always full, and of the oldest a part may have left), and
+`max_proto` packets within PROTO_BYTES_MAX.
 """
 
 cimport cython
