@@ -94,6 +94,7 @@ def test_the_heart_beats_once_in_each_period_and_makes_up_for_no_late_beat(perio
     vars(node).update(
         config=replace(Config(), heartbeat=period), loop=clock, beat_at=0.0, interface=None, stopping=asyncio.Event(),
         switch=SimpleNamespace(beat=lambda now: beats.append(clock.now)), mesh=SimpleNamespace(close_silent=id),
+        storms=SimpleNamespace(look=id),
     )  # fmt: skip
     node.beat()
     for _ in range(100):
@@ -138,7 +139,7 @@ def test_a_lost_target_is_dialled_again_after_conn_retry_less_some_jitter(
 @pytest.mark.parametrize(("links", "opening", "is_full"), [(1, 0, False), (2, 0, True), (1, 1, True), (3, 0, True)])
 def test_no_more_than_max_connections_are_open_or_opening(links: int, opening: int, is_full: bool) -> None:
     mesh = Mesh.__new__(Mesh)
-    vars(mesh).update(config=replace(Config(), max_connections=2), links=set(range(links)), opening=opening)
+    vars(mesh).update(config=replace(Config(), max_connections=2), links=set(range(links)), opening=set(range(opening)))
     assert mesh.is_full() == is_full
 
 

@@ -45,7 +45,7 @@ def test_a_paragraph_says_more_than_the_table(name: str) -> None:
 
 def test_what_the_table_knows_is_added() -> None:
     page = man.page("cloudvpn.conf.5")
-    assert "Default: \\fB10s\\fR. Range: 1ms to 1440min.\n" in page
+    assert "Default: \\fB10s\\fR. Range: 1ms to 24h.\n" in page
     assert page.count("\nMay be given again.") == sum(option.is_list for option in OPTIONS.values())
     for option in OPTIONS.values():
         assert f".TP\n\\fB{man.escape(option.name, True)}\\fR " in page

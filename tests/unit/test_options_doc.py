@@ -16,10 +16,7 @@ pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="needs a checkout")
 
 TO_COME = "to come"
 # Options that do what they say and have no test of it. To grow this is to confess.
-UNTESTED = {
-    "listen_backlog", "tcp_nodelay", "heartbeat", "max_waiting_proto_packets", "max_waiting_total",
-    "max_input_queue_size",
-}  # fmt: skip
+UNTESTED = {"tcp_nodelay"}
 
 
 def rows() -> dict[str, str]:
