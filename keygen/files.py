@@ -40,7 +40,8 @@ def check_name(name: str) -> str:
     """Names become names of files, beside those of the CA."""
     if not SAFE_NAME.fullmatch(name):
         raise KeygenError(
-            f'"{name}" is no name of a node: up to 64 of A-Z a-z 0-9 _ . @ + -, the first one a letter, a digit or _'
+            f'"{name}" can name no files, and so no node and no intermediate CA: '
+            "up to 64 of A-Z a-z 0-9 _ . @ + -, the first one a letter, a digit or _"
         )
     if name.casefold() == "ca":  # some file systems see no difference between ca.key and CA.key
         raise KeygenError(f'"{name}" would take the files of the CA, choose another name')

@@ -20,15 +20,15 @@ def choose(asked: bool, file: Path | None) -> str | None:
         return _from_file(file)
     if not asked:
         return None
-    password = _prompt("New password of the key: ")
-    if _prompt("The same again: ") != password:
+    password = _prompt("New password of the key: ", "--password-file")
+    if _prompt("The same again: ", "--password-file") != password:
         raise KeygenError("the two passwords differ")
     return password
 
 
 def recall(key: Path, file: Path | None, option: str) -> str:
     """The password that `key` was written with."""
-    return _from_file(file) if file is not None else _prompt(f'Password of "{key}" (or {option}): ')
+    return _from_file(file) if file is not None else _prompt(f'Password of "{key}": ', option)
 
 
 def _from_file(path: Path) -> str:
@@ -42,14 +42,14 @@ def _from_file(path: Path) -> str:
     return _check(password, f'"{path}"')
 
 
-def _prompt(text: str) -> str:
+def _prompt(text: str, option: str) -> str:
     try:
         with warnings.catch_warnings():
             # Without a terminal getpass() would read from standard input, and warn only.
             warnings.simplefilter("error", getpass.GetPassWarning)
             return _check(getpass.getpass(text), "the answer")
     except (EOFError, getpass.GetPassWarning):
-        raise KeygenError("a password is needed and there is no terminal to ask, give it in a file") from None
+        raise KeygenError(f"a password is needed and there is no terminal to ask, {option} FILE gives it") from None
 
 
 def _check(password: str, place: str) -> str:

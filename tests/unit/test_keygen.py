@@ -211,7 +211,7 @@ def test_nothing_dangerous_is_copied_from_a_request(mesh: Path) -> None:
 
 
 def test_bad_requests_are_refused(mesh: Path, tmp_path: Path) -> None:
-    assert "no name of a node" in bad("sign", wish(tmp_path, "../evil", pki.make_key()), "--dir", mesh, "--yes")
+    assert "can name no files" in bad("sign", wish(tmp_path, "../evil", pki.make_key()), "--dir", mesh, "--yes")
     good("sign", tmp_path / "wish.csr", "--dir", mesh, "--yes", "--name", "tame")
     weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     assert "too weak" in bad("sign", wish(tmp_path, "weak", weak), "--dir", mesh, "--yes")
