@@ -130,12 +130,12 @@ class Lab:
     def log_of(self, host: Host, program: str) -> Path:
         return self.directory / f"{host.name}-{Path(program).name}.log"
 
-    def until(self, predicate: Callable[[], object], what: str) -> None:
+    def until(self, predicate: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
         """Polls until it is true. Raises BenchError, with the end of all logs, if that takes too long."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not predicate():
             if time.monotonic() > deadline:
-                raise BenchError(f"{what}: not within {PATIENCE:.0f} s{self._logs()}")
+                raise BenchError(f"{what}: not within {patience:.0f} s{self._logs()}")
             time.sleep(POLL)
 
     def _logs(self) -> str:

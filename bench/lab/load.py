@@ -39,10 +39,10 @@ class Pings(NamedTuple):
 
 def measure(lab: Lab, ways: Sequence[Way], seconds: int) -> Figures:
     """Figures of the first way; the four streams are spread over all ways. Raises BenchError."""
-    daemons = [process for host in lab.hosts for process in host.processes()]
     first = ways[0]
     for way in ways:
         wait_for_ping(lab, way)
+    daemons = [process for host in lab.hosts for process in host.processes()]     # by now they are all inside
     alone = end_pings(begin_pings(first, PINGS, PING_INTERVAL))
 
     before = cpu_seconds(daemons)

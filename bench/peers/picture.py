@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from bench.lab.results import Figures, Results
 from bench.peers.tunnels import OURS
@@ -51,13 +52,15 @@ def draw(results: Results, path: Path) -> None:
 def prepare(axes: Axes, title: str, names: list[str]) -> None:
     axes.set_title(title, fontsize=9)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.margins(x=0.25)
     axes.grid(axis="y", color=LINE_COLOUR, linewidth=0.6)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+    for label, name in zip(axes.get_yticklabels(), names, strict=False):     # only the first panel has them
         label.set_color(colour_of(name))
         label.set_fontweight("bold" if name in OURS else "normal")
 
@@ -83,6 +86,7 @@ def label(axes: Axes, value: float, place: int, name: str, text: str = "") -> No
     axes.annotate(
         text or (f"{value:.2f}" if value < 10 else f"{value:,.0f}"), (value, place), (6, 0),
         textcoords="offset points", va="center", fontsize=8, color=colour_of(name),
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )  # fmt: skip
 
 

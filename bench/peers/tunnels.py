@@ -119,17 +119,17 @@ def openvpn_udp(lab: Lab) -> Sequence[Way]:
 
 
 def openvpn_tcp(lab: Lab) -> Sequence[Way]:
-    return openvpn(Ends(lab), "tcp-server", "tcp-client")
+    return openvpn(Ends(lab), "tcp-server", "tcp-client", None, "--socket-flags", "TCP_NODELAY")
 
 
-def openvpn(ends: Ends, listener: str, dialler: str, mtu: int | None = None) -> Sequence[Way]:
+def openvpn(ends: Ends, listener: str, dialler: str, mtu: int | None, *options: str) -> Sequence[Way]:
     authority = Authority(ends.lab.directory)
 
     def start(end: End, *words: object) -> None:
         keys = authority.identity(end.name)
         ends.lab.start(
             end.host, "openvpn", "--dev", IFACE, "--dev-type", "tap", "--port", 1194, "--data-ciphers", "AES-128-GCM",
-            "--ca", keys.ca, "--cert", keys.cert, "--key", keys.key, "--txqueuelen", 1000, *words,
+            "--ca", keys.ca, "--cert", keys.cert, "--key", keys.key, "--txqueuelen", 1000, *options, *words,
         )  # fmt: skip
 
     start(ends.a, "--proto", listener, "--tls-server", "--dh", "none")
