@@ -187,7 +187,8 @@ def test_the_newest_list_counts(mesh: Path, tmp_path: Path) -> None:
 def test_what_the_handshake_would_refuse_is_refused(mesh: Path) -> None:
     key = load_pem_private_key((mesh / "ca.key").read_bytes(), None)
     issuer = pki.Issuer(key, cert(mesh / "ca.crt"))  # type: ignore[arg-type]
-    pki.write_cert(mesh / "x.crt", pki.issue(issuer, "x", extended_usages=[ExtendedKeyUsageOID.SERVER_AUTH])[1])
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH]
+    pki.write_cert(mesh / "x.crt", pki.issue(issuer, "x", extended_usages=usages, not_before=NOW)[1])
     assert "does not let a node dial" in bad("verify", "x.crt", "--dir", mesh)
     assert "certificate of a CA" in bad("verify", "ca.crt", "--dir", mesh)
 
