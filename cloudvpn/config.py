@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 import stat
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from .errors import ConfigError
 from .log import escape
-from .options import BY_NAME, FILE, INTERFACE, OPTIONS, YES_NO, Config, Option, find
+from .options import BY_NAME, ETHERNET_HEADER, FILE, INTERFACE, OPTIONS, YES_NO, Config, Option, find
 from .permissions import config_problem, secret_problem
 
 MAX_DEPTH: Final = 16  # @include inside @include
@@ -30,6 +31,8 @@ MAX_PATH: Final = 4096  # characters of a path: PATH_MAX of Linux
 COMMANDS: Final = ("check", "demo", "help", "version")  # first words of a command line, with a minus or two
 INCLUDE: Final = "@include"
 SECRETS: Final = ("key", "key_pass_file")
+IS_LINUX: Final = sys.platform == "linux"
+ELSEWHERE: Final = {"iface_device"} if IS_LINUX else {"iface_dev", "tunctl"}
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,19 @@ class _Reader:
         for key, place in self.seen.items():
             if not config.iface and key != "iface" and OPTIONS[key].group == INTERFACE:
                 self.warn(place, "without effect, because iface is not set to yes")
+        if config.iface:
+            self._collect_interface_warnings(config)
+
+    def _collect_interface_warnings(self, config: Config) -> None:
+        for key in ELSEWHERE & self.seen.keys():
+            self.warn(self.seen[key], "without effect on this system: here it is "
+                      + ("iface_dev that names the interface" if IS_LINUX else "iface_device that names the TAP"))
+        if config.iface_mtu is not None and config.iface_mtu + ETHERNET_HEADER > config.conn_mtu:
+            self.warn(self.seen["iface_mtu"], f"allows frames of {config.iface_mtu + ETHERNET_HEADER} bytes with their "
+                      f"Ethernet header, larger ones than conn-mtu {OPTIONS['conn_mtu'].show(config.conn_mtu)} are "
+                      "dropped: set both to fit")
+        if config.iface_persist and IS_LINUX and (config.iface_dev is None or "%d" in config.iface_dev):
+            self.warn(self.seen["iface_persist"], "each start will leave one more interface: set iface_dev to one name")
 
 
 def _read_lines(name: str) -> tuple[os.stat_result, list[bytes]]:

@@ -11,6 +11,7 @@ import socket
 from cloudvpn.log import escape
 from cloudvpn.mesh import Address, LinkInfo, Mesh, format_address
 from cloudvpn.options import SECOND, Endpoint
+from cloudvpn.sockets import tune
 from cloudvpn.tls import handshake_reason
 
 log = logging.getLogger("cloudvpn")
@@ -82,6 +83,7 @@ class Dialer:
             return None
         connection.setblocking(False)
         try:
+            tune(connection, mesh.config)
             await asyncio.wait_for(
                 mesh.loop.sock_connect(connection, address), mesh.config.handshake_timeout / SECOND)
             if mesh.is_full():      # meanwhile

@@ -7,14 +7,19 @@ import asyncio
 import errno
 import logging
 import os
+import sys
+from typing import Final
 
 from cloudvpn._fast.switch import Switch
 from cloudvpn._fast.tapport import TapPort
 from cloudvpn.errors import SetupError
-from cloudvpn.options import Config
-from cloudvpn.tap import TapDevice, TapState, describe_offloads, exists, format_mac, offload_kinds, stable_mac
+from cloudvpn.options import ETHERNET_HEADER, Config
+from cloudvpn.tap import LinuxTap, Tap, TapState, describe_offloads, exists, format_mac, offload_kinds, stable_mac
+from cloudvpn.tap_bsd import CharacterTap
 
 log = logging.getLogger("cloudvpn")
+
+TAP: Final = LinuxTap if sys.platform == "linux" else CharacterTap
 
 
 class Interface:
@@ -29,14 +34,14 @@ class Interface:
         self.mac = config.mac
         self.switch = switch
         self.port = TapPort(loop, switch, self.lost)
-        self.device: TapDevice | None = None
+        self.device: Tap | None = None
         self.state: TapState | None = None
         self.name = config.iface_dev or "tap%d"
         self.complaint: str | None = None
 
     def open(self, name: str | None = None) -> None:
         """Opens and sets up the TAP and gives it to the switch. Raises SetupError and leaves nothing behind."""
-        device = TapDevice(self.config, name)
+        device = TAP.open(self.config, name)
         if self.mac is None and device.is_new:      # one that was there before keeps its own
             self.mac = stable_mac(self.public_key, device.name)
         try:
@@ -59,9 +64,20 @@ class Interface:
             self.device.keep()
 
     def use(self, state: TapState) -> None:
+        if self.state is None or state.mtu != self.state.mtu:
+            self.check_mtu(state)
         self.state = state
         self.name = state.name
         self.switch.set_tap(self.port, state.mac)
+
+    def check_mtu(self, state: TapState) -> None:
+        most = self.config.conn_mtu - ETHERNET_HEADER
+        if state.mtu > most and state.mtu != self.config.iface_mtu:     # of that one the configuration's reader warns
+            log.warning(
+                "interface %s: its MTU %d allows frames that are larger than conn-mtu %d and are dropped: "
+                "set its MTU to %d or less (iface_mtu), or conn-mtu to %d", state.name, state.mtu, self.config.conn_mtu,
+                most, state.mtu + ETHERNET_HEADER,
+            )
 
     def lost(self, number: int) -> None:
         """The descriptor is dead: the interface was deleted. Links stay up, its MAC is withdrawn."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -21,6 +22,7 @@ from cloudvpn.errors import PeerError, SetupError
 from cloudvpn.log import escape
 from cloudvpn.options import SECOND, Config, Endpoint
 from cloudvpn.repeats import Repeats
+from cloudvpn.sockets import limit_unsent, tune
 from cloudvpn.tls import Credentials, Peer, PeerIdentity, break_reason, handshake_reason, version_of
 from cloudvpn.traffic import Traffic, traffic_of
 
@@ -28,10 +30,6 @@ log = logging.getLogger("cloudvpn")
 
 Address = tuple[Any, ...]
 
-# Linux: bytes that may stand unsent in the kernel. Without it a stopped peer takes 4 MB before the transport pauses,
-# where nothing can overtake, be dropped or be counted.
-TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
-NOTSENT_BYTES = 16384
 ACCEPT_RETRY_SECONDS = 1.0
 UNPROVEN = "closed by the peer before its first packet: probably refused, see its log"
 
@@ -56,6 +54,7 @@ class LinkInfo:
     peer: Peer | None = None
     identity: PeerIdentity | None = None
     protocol: str = ""                      # TLS version
+    socket: Any = None                      # the transport's
     descriptor: int = -1
     is_ourselves: bool = False
     deadline: asyncio.TimerHandle | None = None
@@ -148,6 +147,13 @@ class Mesh:
         self.start_accepting()
         for listener in self.listeners:
             listener.socket.listen(self.config.listen_backlog)
+        self.tune_again()
+
+    def tune_again(self) -> None:
+        """Gives the socket options that were configured anew to what is open."""
+        for connection in [one.socket for one in self.listeners] + [link.info.socket for link in self.links]:
+            with contextlib.suppress(OSError, ValueError):      # it is closing
+                tune(connection, self.config)
 
     async def try_to_bind(self, endpoints: Iterable[Endpoint]) -> dict[Endpoint, SetupError]:
         """Returns those that failed."""
@@ -179,6 +185,7 @@ class Mesh:
             try:
                 listener.setblocking(False)
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tune(listener, self.config)
                 if family == socket.AF_INET6:   # `listen 0.0.0.0` and `listen ::` must be able to stand side by side
                     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 listener.bind(address)
@@ -242,7 +249,7 @@ class Mesh:
         }
         self.opening.add(info)
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+            limit_unsent(connection)
             if info.target is None:
                 await self.loop.connect_accepted_socket(
                     lambda: link, connection, ssl=self.credentials.server_context, **limits
@@ -263,10 +270,9 @@ class Mesh:
         info: LinkInfo = link.info
         # Nothing may gather in the transport either: it pauses as soon as the socket does.
         transport.set_write_buffer_limits(high=1, low=0)
-        # uvloop sets TCP_NODELAY on its own.
-        connected = transport.get_extra_info("socket")
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self.config.tcp_nodelay)
-        info.descriptor = connected.fileno()
+        info.socket = transport.get_extra_info("socket")
+        tune(info.socket, self.config)      # uvloop sets TCP_NODELAY on its own
+        info.descriptor = info.socket.fileno()
         info.local = transport.get_extra_info("sockname") or ()
         connection: ssl.SSLObject = transport.get_extra_info("ssl_object")
         info.protocol = connection.version() or ""

@@ -27,6 +27,7 @@ K: Final = 1024
 M: Final = 1024 * K
 G: Final = 1024 * M
 U16: Final = 65535
+ETHERNET_HEADER: Final = 14
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,12 @@ def _parse_iface_name(text: str) -> str:
     return text
 
 
+def _parse_device(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z]+[0-9]*", text) or len(text) > 15:
+        raise ValueError
+    return text
+
+
 def _parse_iface_address(text: str) -> IPv4Interface | IPv6Interface:
     if not re.fullmatch(r"[0-9A-Fa-f.:]+/[0-9]{1,3}", text):  # ip_interface() would take a netmask, or no length
         raise ValueError
@@ -180,6 +187,7 @@ MAC = Kind(
 )
 ETHERTYPE = Kind("HEX", "an EtherType in hexadecimal such as 0806", _parse_ethertype)
 IFACE_NAME = Kind("NAME", "an interface name of at most 15 bytes such as tap0 or tap%d", _parse_iface_name)
+DEVICE = Kind("NAME", "the name of a TAP device under /dev such as tap0", _parse_device)
 IFACE_ADDRESS = Kind("ADDR/LEN", "an address with its prefix length such as 10.1.2.3/24", _parse_iface_address)
 TEXT = Kind("TEXT", "some text", _parse_text)
 USER = _account("user", pwd.getpwnam)
@@ -298,7 +306,7 @@ class Config:
     tcp_nodelay: bool = option(LINKS, YES_NO, True, "send small packets at once (2009: no)", live=True)
     ip_tos: str | None = option(
         LINKS, _choice("lowdelay", "throughput", "reliability", "mincost"), None,
-        "IP type of service of the links (IPv6: traffic class)", pending="type of service")
+        "IP type of service of the links (IPv6: traffic class); mincost is sent as class selector 1", live=True)
     link_version: int = option(
         LINKS, COUNT, 2, "newest wire version spoken; 1 is the wire of 2009 on every link", 1, 2, live=True)
 
@@ -326,8 +334,7 @@ class Config:
     iface: bool = option(INTERFACE, YES_NO, False, "have a local interface")
     tunctl: Path = option(INTERFACE, PATH, Path("/dev/net/tun"), "the TUN/TAP control device (Linux)")
     iface_dev: str | None = option(INTERFACE, IFACE_NAME, None, "name of the interface, tap0 or tap%d (Linux)")
-    iface_device: str = option(
-        INTERFACE, TEXT, "tap0", "device file under /dev (BSD, macOS)", pending="support of BSD")
+    iface_device: str = option(INTERFACE, DEVICE, "tap0", "TAP device under /dev (BSD, macOS: written, but not tried)")
     iface_persist: bool = option(INTERFACE, YES_NO, False, "leave the interface there at the end")
     mac: bytes | None = option(
         INTERFACE, MAC, None, "set this address on the interface; without it a new interface gets one made from key, "
@@ -335,7 +342,7 @@ class Config:
     iface_address: tuple[IPv4Interface | IPv6Interface, ...] = option(
         INTERFACE, IFACE_ADDRESS, (), "set this address on the interface, before rights are given up")
     iface_mtu: int | None = option(
-        INTERFACE, SIZE, None, "MTU of the interface; the kernel's if not set", 68, 65521)  # 65535 less 14 of Ethernet
+        INTERFACE, SIZE, None, "MTU of the interface; the kernel's if not set", 68, U16 - ETHERNET_HEADER)
     iface_up_command: str | None = option(
         INTERFACE, TEXT, None, "run when the interface is up, with IFACE and MAC set, before rights are given up")
     iface_down_command: str | None = option(INTERFACE, TEXT, None, "run at the end, with IFACE and MAC set", live=True)

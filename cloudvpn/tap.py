@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The local interface: opens the TAP with python-pytun, sets it up, and looks after it while the daemon runs."""
+"""The local interface: what a TAP has to do for us, and the one of Linux, which python-pytun opens."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ import os
 import socket
 import struct
 import subprocess
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytun
 from pyroute2 import IPRoute
 
 from cloudvpn.errors import SetupError
 from cloudvpn.options import Config
 
+if sys.platform == "linux":
+    import pytun
+
 log = logging.getLogger("cloudvpn")
 
 # linux/if_tun.h, linux/sockios.h: the TAP's own descriptor answers both, so a renamed interface is still found.
 TUNGETIFF = 0x800454D2
+TUNSETPERSIST = 0x400454CB
+TUNSETOFFLOAD = 0x400454D0
 SIOCGIFHWADDR = 0x8927
 SIOCGIFFLAGS = 0x8913
-TUNSETOFFLOAD = 0x400454D0
+SIOCGIFMTU = 0x8921
 IFF_VNET_HDR = 0x4000
 IFF_UP = 1
 # The largest super-frame that this host's own TCP may make. Packed for a link it still fits one super-segment of that
@@ -57,6 +63,7 @@ class TapState:
     name: str
     mac: int
     is_up: bool
+    mtu: int    # bytes, without the Ethernet header
 
 
 def format_mac(mac: int) -> str:
@@ -77,22 +84,19 @@ def stable_mac(public_key: bytes, name: str) -> bytes:
     return bytes((digest[0] & 0xFC | 0x02, *digest[1:6]))
 
 
-class TapDevice:
-    """An open TAP. Closing it removes the interface, unless it is persistent."""
+class Tap(ABC):
+    """An open TAP. Its methods raise SetupError; once it is set up, only set_addresses() needs rights."""
 
-    def __init__(self, config: Config, name: str | None = None) -> None:
-        """Opens the interface that the configuration names, or `name`. Raises SetupError."""
+    offloads = 0        # TUN_F_* flags; 0: frames have no offload header
+    is_new = True       # nobody else made the interface before
+
+    def __init__(self, config: Config, fd: int, name: str) -> None:
+        """Takes the descriptor over."""
         self.config = config
-        wanted = name or config.iface_dev or ""
-        self.is_new = not exists(wanted)
-        try:
-            self.device, self.offloads = open_device(wanted, str(config.tunctl), config.iface_offload)
-        except (OSError, pytun.Error) as error:
-            raise SetupError(opening_failed(wanted, str(config.tunctl), error)) from error
-        self.fd: int = self.device.fileno()
-        os.set_blocking(self.fd, False)
-        os.set_inheritable(self.fd, False)
-        self.name: str = self.device.name
+        self.fd = fd
+        self.name = name
+        os.set_blocking(fd, False)
+        os.set_inheritable(fd, False)
         # The kernel answers for an interface's flags on any socket; look() asks at each heartbeat.
         self.any_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
@@ -100,19 +104,79 @@ class TapDevice:
     def has_udp_offload(self) -> bool:
         return bool(self.offloads & TUN_F_USO4)
 
+    @abstractmethod
     def set_up(self, mac: bytes | None) -> None:
-        """MAC (None: as it is), MTU, addresses, up, then the user's command. Raises SetupError."""
-        config = self.config
+        """MAC (None: as it is), MTU, addresses, up, then the user's command."""
+
+    @abstractmethod
+    def set_addresses(self) -> None:
+        """Sets those that the configuration names and that are not there."""
+
+    @abstractmethod
+    def keep(self) -> None:
+        """From now on the interface outlives its descriptor."""
+
+    @abstractmethod
+    def look(self) -> TapState | None:
+        """The interface as it is now, or None if it was deleted."""
+
+    def run_command(self, option: str, command: str | None) -> None:
+        """Runs a command of the user's; it must succeed within a minute."""
+        if command is None:
+            return
+        state = self.look()
+        environment = dict(os.environ, IFACE=self.name, MAC=format_mac(state.mac) if state else "")
         try:
-            if mac is not None:
-                self.device.hwaddr = mac
-            if config.iface_mtu is not None:
-                self.device.mtu = config.iface_mtu
+            subprocess.run(
+                command, shell=True, check=True, env=environment, stdin=subprocess.DEVNULL, timeout=COMMAND_SECONDS
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise SetupError(f"{self.config.place(option, command)}: {error}") from error
+
+    def close(self) -> None:
+        self.any_socket.close()
+        os.close(self.fd)
+
+
+class LinuxTap(Tap):
+    """Closing it removes the interface, unless it is persistent."""
+
+    def __init__(self, config: Config, fd: int, offloads: int) -> None:
+        super().__init__(config, fd, "")
+        self.offloads = offloads
+        self.look()
+
+    @classmethod
+    def open(cls, config: Config, name: str | None = None) -> LinuxTap:
+        """Opens the interface that the configuration names, or `name`. Raises SetupError."""
+        wanted = name or config.iface_dev or ""
+        is_new = not exists(wanted)
+        try:
+            device, offloads = open_device(wanted, str(config.tunctl), config.iface_offload)
+        except (OSError, pytun.Error) as error:
+            raise SetupError(opening_failed(wanted, str(config.tunctl), error)) from error
+        tap = cls(config, os.dup(device.fileno()), offloads)
+        tap.is_new = is_new
+        device.close()
+        return tap
+
+    def set_up(self, mac: bytes | None) -> None:
+        config = self.config
+        hardware: dict[str, object] = {}
+        if mac is not None:
+            hardware["address"] = mac.hex(":")
+        if config.iface_mtu is not None:
+            hardware["mtu"] = config.iface_mtu
+        try:
+            if hardware:
+                self.ask_netlink(lambda netlink, index: netlink.link("set", index=index, **hardware))
             if self.offloads:
                 self.limit_super_frames()
             self.set_addresses()
-            self.device.up()
-        except (OSError, pytun.Error) as error:
+            self.ask_netlink(lambda netlink, index: netlink.link("set", index=index, state="up"))
+        except SetupError:
+            raise
+        except Exception as error:  # as in add_addresses()
             raise SetupError(f"setting up interface {self.name}: {error}") from error
         self.run_command("iface_up_command", config.iface_up_command)
 
@@ -123,7 +187,6 @@ class TapDevice:
             log.debug("gso_max_size of %s: %s", self.name, error)
 
     def set_addresses(self) -> None:
-        """Sets those that the configuration names and that are not there. Raises SetupError."""
         if self.config.iface_address:
             self.ask_netlink(self.add_addresses)
 
@@ -146,29 +209,16 @@ class TapDevice:
                 place = self.config.place("iface_address", address)
                 raise SetupError(f"{place}: {address} on {self.name}: {error}") from error
 
-    def run_command(self, option: str, command: str | None) -> None:
-        """Runs a command of the user's. Raises SetupError if it fails or takes over a minute."""
-        if command is None:
-            return
-        state = self.look()
-        environment = dict(os.environ, IFACE=self.name, MAC=format_mac(state.mac) if state else "")
-        try:
-            subprocess.run(
-                command, shell=True, check=True, env=environment, stdin=subprocess.DEVNULL, timeout=COMMAND_SECONDS
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise SetupError(f"{self.config.place(option, command)}: {error}") from error
-
     def keep(self) -> None:
-        """From now on the interface outlives its descriptor."""
-        self.device.persist(True)
+        fcntl.ioctl(self.fd, TUNSETPERSIST, 1)
 
     def look(self) -> TapState | None:
-        """The interface as it is now, or None if it was deleted."""
         try:
             request = fcntl.ioctl(self.fd, TUNGETIFF, bytes(IFREQ_BYTES))
             hardware = fcntl.ioctl(self.fd, SIOCGIFHWADDR, bytes(IFREQ_BYTES))
-            flags = fcntl.ioctl(self.any_socket, SIOCGIFFLAGS, request[:16] + bytes(IFREQ_BYTES - 16))
+            named = request[:16] + bytes(IFREQ_BYTES - 16)
+            flags = fcntl.ioctl(self.any_socket, SIOCGIFFLAGS, named)
+            mtu = fcntl.ioctl(self.any_socket, SIOCGIFMTU, named)
         except OSError:
             return None
         self.name = os.fsdecode(request[:16].rstrip(b"\0"))
@@ -176,11 +226,8 @@ class TapDevice:
             name=self.name,
             mac=int.from_bytes(hardware[18:24], "big"),
             is_up=bool(struct.unpack_from("=H", flags, 16)[0] & IFF_UP),
+            mtu=struct.unpack_from("=i", mtu, 16)[0],
         )
-
-    def close(self) -> None:
-        self.any_socket.close()
-        self.device.close()
 
 
 def open_device(name: str, control: str, with_offloads: bool) -> tuple[pytun.TunTapDevice, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 
 from tests.netns.keys import identity
 from tests.netns.lab import Host, Lab, Node
@@ -137,6 +138,69 @@ def test_an_interface_that_we_make_has_the_same_mac_at_each_start_and_one_that_w
     assert found[0] == found[1] and found[0][2] == "02:00:5e:10:00:02"
     assert len(set(found[0])) == 3, "one key, three interfaces"
     assert all(int(one[:2], 16) & 3 == 2 for one in found[0]), "locally administered, no group"
+
+
+def test_a_persistent_interface_keeps_mac_addresses_and_up_and_is_taken_over_as_it_is(lab: Lab) -> None:
+    host = lab.host("a")
+    a = lab.node("a", "iface yes", "iface_dev tap1", "iface_persist yes", "iface_address 10.9.0.1/24")
+
+    def look() -> tuple[str, set[str], list[str]]:
+        link = host.ip("link show tap1")[0]
+        return link["address"], addresses(host, "tap1"), sorted(link["flags"])
+
+    a.wait_log("interface tap1, MAC", 15)
+    drawn, set_there, flags = look()
+    assert {"UP", "LOWER_UP"} <= set(flags)
+    assert a.terminate() == 0
+    assert look() == (drawn, set_there, sorted({*flags, "NO-CARRIER"} - {"LOWER_UP"})), "nobody holds its other end"
+    a.start()
+    a.wait_log(f"interface tap1, MAC {drawn}, offloads for TCP.*$", 15, 2)
+    assert look() == (drawn, set_there, flags)
+    a.kill()
+    assert look()[0] == drawn
+
+
+def test_tap_percent_d_takes_the_next_free_name_through_the_control_device_that_is_named(lab: Lab) -> None:
+    control = lab.directory / "control"
+    os.mknod(control, 0o600 | stat.S_IFCHR, os.stat("/dev/net/tun").st_rdev)
+    for number in range(2):
+        node = lab.node("a", "iface yes", "iface_dev lan%d", f"tunctl {control}", name=f"node{number}")
+        node.wait_log(f"interface lan{number}, MAC", 15)
+    unnamed = lab.node("a", "iface yes", "iface_persist yes", name="unnamed")
+    unnamed.wait_log("warning .*: iface_persist: each start will leave one more interface: set iface_dev", 15)
+    unnamed.wait_log("interface tap0, MAC", 15)
+    assert unnamed.terminate() == 0
+    unnamed.start()
+    unnamed.wait_log("interface tap1, MAC", 15)
+    control.unlink()
+    late = lab.node("a", "iface yes", f"tunctl {control}", name="late")
+    assert late.wait() == 1 and f"through {control}: the device is missing" in late.log_text()
+
+
+def test_an_mtu_that_does_not_fit_conn_mtu_is_said_when_it_is_read_found_or_changed(lab: Lab) -> None:
+    host = lab.host("a")
+    host.ip("tuntap add tap1 mode tap")
+    host.ip("link set tap1 mtu 8179")
+    a = lab.node("a", "iface yes", "iface_dev tap1")
+    found = "warning interface tap1: its MTU {} allows frames that are larger than conn-mtu 8192 .*: set its MTU to 817"
+    a.wait_log(found.format(8179), 15)
+    for mtu, count in ((8178, 1), (8180, 2)):
+        host.ip(f"link set tap1 mtu {mtu}")
+        a.wait_log(found.format("81.*"), 5, count)
+    read = lab.node("a", "iface yes", "iface_dev tap2", "conn-mtu 1513", "iface_mtu 1500", name="read")
+    read.wait_log(r"warning .*/read\.conf:\d+: iface_mtu: allows frames of 1514 bytes .* than conn-mtu 1513 are", 15)
+    fits = lab.node("a", "iface yes", "iface_dev tap3", "conn-mtu 1514", "iface_mtu 1500", name="fits")
+    for node, iface in ((read, "tap2"), (fits, "tap3")):
+        node.wait_log(f"interface {iface}, MAC", 15)
+    assert read.log_text().count("conn-mtu") == 1 and "conn-mtu" not in fits.log_text()
+    assert len(re.findall("conn-mtu", a.log_text())) == 4, a.report()  # two lines, with two each
+
+
+def test_the_device_of_bsd_is_said_to_be_without_effect_here(lab: Lab) -> None:
+    a = lab.node("a", "iface yes", "iface_dev tap0", "iface_device tap7")
+    a.wait_log("warning .*: iface_device: without effect on this system: here it is iface_dev that names the inter", 15)
+    a.wait_log("interface tap0, MAC", 15)
+    assert not a.host.has("tap7")
 
 
 # While it is used

@@ -37,15 +37,15 @@ SPECIFIED = [
 LISTS = {"connect", "listen", "ca", "crl", "iface_address", "broadcast_filter_allow"}
 
 PENDING = {
-    "user", "group", "chroot", "mlockall", "ip_tos",
+    "user", "group", "chroot", "mlockall",
     "learn_macs", "mac_age", "max_local_macs", "max_nodes", "max_link_claims", "max_handshakes",
-    "max_handshakes_per_source", "iface_device", "poll_interval",
+    "max_handshakes_per_source", "poll_interval",
 }  # fmt: skip
 
 # What SIGHUP does not give its effect.
 RESTART = {
-    "conn_timeout", "conn_keepalive", "iface", "tunctl", "iface_dev", "iface_persist", "mac", "iface_address",
-    "iface_mtu", "iface_up_command", "br_id_cache_size", "route_max_dist", "max_remote_routes",
+    "conn_timeout", "conn_keepalive", "iface", "tunctl", "iface_dev", "iface_device", "iface_persist", "mac",
+    "iface_address", "iface_mtu", "iface_up_command", "br_id_cache_size", "route_max_dist", "max_remote_routes",
     "report_ping_changes_above", "conn-mtu", "status-file", "iface_offload", "max_waiting_total",
 }  # fmt: skip
 
@@ -86,7 +86,7 @@ RANGES = {
 
 YES_NO = [key for key, default in DEFAULTS.items() if isinstance(default, bool)]
 PATHS = ["key", "cert", "key_pass_file", "ca", "crl", "dh", "tunctl", "chroot", "status_file"]
-TEXTS = ["key_pass", "iface_device", "iface_up_command", "iface_down_command"]
+TEXTS = ["key_pass", "iface_up_command", "iface_down_command"]
 CHOICES = {
     "ssl_method": ["tls", "ssl"],
     "ip_tos": ["lowdelay", "throughput", "reliability", "mincost"],
@@ -124,6 +124,8 @@ GOOD: list[tuple[str, str, object]] = [
     ("iface_dev", "tap%d", "tap%d"),
     ("iface_dev", "a" * 15, "a" * 15),
     ("iface_dev", "é" * 7, "é" * 7),
+    ("iface_device", "tap0", "tap0"),
+    ("iface_device", "vmnet", "vmnet"),
     ("iface_address", "10.1.2.3/24", ip_interface("10.1.2.3/24")),
     ("iface_address", "10.1.2.3/0", ip_interface("10.1.2.3/0")),
     ("iface_address", "fd00::1/128", ip_interface("fd00::1/128")),
@@ -159,6 +161,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("mac", ["02:00:00:00:00:01:02", "02-00-00-00-00-01", "020000000001", "02:00:00:00:00:0g"]),
     ("broadcast_filter_allow", ["", "10000", "0x", "-1", "080g", "08 06", "0x10000"]),
     ("iface_dev", ["", "a" * 16, "é" * 8, "a/b", "a b", "a\tb", "a:b", ".", "..", "%s", "%d%d", "100%", "a\x01"]),
+    ("iface_device", ["", "/dev/tap0", "../tap0", "tap0 ", "0", "tap%d", "t" * 16, "tap\u0661"]),
     ("iface_address", ["", "10.0.0.1", "10.0.0.1/33", "10.0.0.1/", "10.0.0.1/255.255.255.0", "fd00::1/129"]),
     ("iface_address", ["10.0.0.256/24", "224.0.0.1/24", "0.0.0.0/0", "::/0", "ff02::1/64", "fe80::1%eth0/64", "x/1"]),
 ]
