@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import pwd
 import re
 import stat
 import sys
@@ -18,6 +19,7 @@ from .errors import ConfigError
 from .log import escape
 from .options import BY_NAME, ETHERNET_HEADER, FILE, INTERFACE, OPTIONS, YES_NO, Config, Option, find
 from .permissions import config_problem, secret_problem
+from .privileges import ROOT
 
 MAX_DEPTH: Final = 16  # @include inside @include
 MAX_FILES: Final = 1000  # in one run: files that include each other twice would double with each level
@@ -254,6 +256,21 @@ class _Reader:
                     problem = f"at least {IPV6_LEAST_MTU} is needed for iface_address {address}"
                     self.report(self.seen["iface_mtu"], problem)
 
+        if config.chroot is not None:
+            self._check_chroot(config, config.chroot)
+
+    def _check_chroot(self, config: Config, chroot: Path) -> None:
+        place = self.seen["chroot"]
+        try:
+            if not stat.S_ISDIR(chroot.stat().st_mode):
+                raise OSError("it is no directory")
+        except OSError as error:
+            self.report(place, f"cannot use {_quote(str(chroot), MAX_PATH)}: {_reason(error)}")
+            return
+        if config.status_file is not None and inside(chroot, config.status_file) is None:
+            self.report(self.seen["status_file"], "must lie in the chroot, such as "
+                        f"{_quote(str(chroot / config.status_file.name), MAX_PATH)}")
+
     def _check_missing(self, config: Config) -> None:
         for key, other in (("key", "cert"), ("cert", "key")):
             if key not in self.seen:
@@ -272,6 +289,15 @@ class _Reader:
                 self.warn(place, "without effect, because iface is not set to yes")
         if config.iface:
             self._collect_interface_warnings(config)
+        self._collect_security_warnings(config)
+
+    def _collect_security_warnings(self, config: Config) -> None:
+        if config.user is not None and pwd.getpwnam(config.user).pw_uid == ROOT:
+            self.warn(self.seen["user"], "this is root, who keeps all rights: name another user")
+        elif config.user is None and config.group is not None:
+            self.warn(self.seen["group"], "without user the node stays root, whom a group does not bind: set user, too")
+        if config.user is None and config.chroot is not None:
+            self.warn(self.seen["chroot"], "without user the node stays root, who can leave a chroot: set user, too")
 
     def _collect_interface_warnings(self, config: Config) -> None:
         for key in ELSEWHERE & self.seen.keys():
@@ -283,6 +309,13 @@ class _Reader:
                       "dropped: set both to fit")
         if config.iface_persist and IS_LINUX and (config.iface_dev is None or "%d" in config.iface_dev):
             self.warn(self.seen["iface_persist"], "each start will leave one more interface: set iface_dev to one name")
+
+
+def inside(chroot: Path, path: Path) -> Path | None:
+    """What `path` is called inside the chroot; None if it lies outside. Links on the way to it are followed."""
+    folder = path.parent.resolve()
+    root = chroot.resolve()
+    return Path("/") / folder.relative_to(root) / path.name if folder.is_relative_to(root) else None
 
 
 def _read_lines(name: str) -> tuple[os.stat_result, list[bytes]]:

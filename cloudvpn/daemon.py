@@ -20,12 +20,14 @@ from cloudvpn._fast.random import RandomSource
 from cloudvpn._fast.route import RouteTable
 from cloudvpn._fast.switch import Switch
 from cloudvpn.bandwidth import Bandwidth, monotonic_us
+from cloudvpn.config import Loaded, load_words
 from cloudvpn.dialer import Dialer
 from cloudvpn.errors import SetupError
 from cloudvpn.interface import Interface
 from cloudvpn.mesh import Mesh
 from cloudvpn.options import SECOND, Config
 from cloudvpn.reload import Reloader, TrustFiles
+from cloudvpn.separation import Separation
 from cloudvpn.service import ServiceManager
 from cloudvpn.status import StatusFile
 from cloudvpn.storms import StormWatch
@@ -89,10 +91,12 @@ class Node:
     """One running node."""
 
     def __init__(
-        self, words: Sequence[str], config: Config, files: TrustFiles, credentials: Credentials,
-        service: ServiceManager,
+        self, words: Sequence[str], config: Config, trust: TrustFiles, credentials: Credentials,
+        service: ServiceManager, separation: Separation,
     ) -> None:
+        self.words = words
         self.config = config
+        self.separation = separation
         self.service = service
         self.loop = asyncio.get_running_loop()
         self.switch = build_switch(config)
@@ -103,7 +107,7 @@ class Node:
         if config.iface:
             self.interface = Interface(config, self.switch, self.loop, credentials.public_key)
         self.status = StatusFile(config, self.mesh, self.interface) if config.status_file else None
-        self.reloader = Reloader(words, self.mesh, files, self.apply, service)
+        self.reloader = Reloader(self.read, self.mesh, trust, self.apply, service)
         self.storms = StormWatch(self.mesh)
         self.dialers: list[Dialer] = []
         self.stopping = asyncio.Event()
@@ -121,6 +125,7 @@ class Node:
             await self.mesh.listen()
             if self.interface is not None:
                 self.interface.keep()
+            self.give_up_rights()
             self.dial()
             self.mesh.spawn(self.reloader.run())
             self.beat()
@@ -150,6 +155,21 @@ class Node:
         """For `systemctl status`."""
         return f"links up: {self.switch.up_count}, MACs known: {self.switch.routes.destination_count}"
 
+    def give_up_rights(self) -> None:
+        """All that needs them is done. Raises SetupError."""
+        monitor = self.separation.monitor
+        if self.status is not None:
+            self.status.path = self.separation.inside(self.status.path)
+        self.separation.enter()
+        self.mesh.resolver = self.separation.resolver
+        if self.interface is not None and monitor is not None:
+            self.interface.trust_monitor(monitor)
+
+    def read(self) -> Loaded:
+        """Reads the configuration anew. Raises ConfigError."""
+        monitor = self.separation.monitor
+        return load_words(self.words) if monitor is None else monitor.load_config()
+
     def dial(self) -> None:
         """One dialer for each `connect`, and no other."""
         missing = list(self.config.connect)
@@ -164,6 +184,8 @@ class Node:
     async def apply(self, config: Config) -> None:
         """Makes a configuration that was read again count."""
         self.config = self.mesh.config = config
+        if self.separation.monitor is not None:
+            self.separation.monitor.accept_config()
         if self.interface is not None:
             self.interface.config = config
         if self.status is not None:
@@ -195,13 +217,17 @@ def run(words: Sequence[str], config: Config) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)    # until the loop handles it: files are about to be read anyway
     service = ServiceManager(os.environ)
     raise_descriptor_limit(config.max_connections)
-    files = TrustFiles()
-    credentials = files.load(config)
-    for warning in credentials.warnings:
-        log.warning("%s", warning)
-    log.info("cloudvpn %s, process %d", __version__, os.getpid())
+    separation = Separation(words, config)
+    try:
+        trust = TrustFiles()
+        credentials = trust.load(config)
+        for warning in credentials.warnings:
+            log.warning("%s", warning)
+        log.info("cloudvpn %s, process %d", __version__, os.getpid())
 
-    async def main() -> None:
-        await Node(words, config, files, credentials, service).run()
+        async def main() -> None:
+            await Node(words, config, trust, credentials, service, separation).run()
 
-    uvloop.run(main())
+        uvloop.run(main())
+    finally:
+        separation.close()

@@ -11,13 +11,11 @@ import socket
 from cloudvpn.log import escape
 from cloudvpn.mesh import Address, LinkInfo, Mesh, format_address
 from cloudvpn.options import SECOND, Endpoint
+from cloudvpn.resolver import Found
 from cloudvpn.sockets import tune
 from cloudvpn.tls import handshake_reason
 
 log = logging.getLogger("cloudvpn")
-
-Found = tuple[socket.AddressFamily, Address]
-
 
 class Dialer:
     """One target. Its failures are logged when they change, so that years of a missing peer fill no log."""
@@ -67,11 +65,10 @@ class Dialer:
 
     async def resolve(self) -> list[Found]:
         try:
-            found = await self.mesh.loop.getaddrinfo(self.target.host, self.target.port, type=socket.SOCK_STREAM)
+            return list(dict.fromkeys(await self.mesh.look_up(self.target)))
         except OSError as error:
             self.complain(error.strerror or str(error))
             return []
-        return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
     async def dial(self, family: socket.AddressFamily, address: Address) -> LinkInfo | None:
         """One attempt: None if the TCP connection or the TLS handshake failed."""

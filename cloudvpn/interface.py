@@ -7,19 +7,24 @@ import asyncio
 import errno
 import logging
 import os
-import sys
-from typing import Final
 
 from cloudvpn._fast.switch import Switch
 from cloudvpn._fast.tapport import TapPort
 from cloudvpn.errors import SetupError
+from cloudvpn.monitor import Monitor
 from cloudvpn.options import ETHERNET_HEADER, Config
-from cloudvpn.tap import LinuxTap, Tap, TapState, describe_offloads, exists, format_mac, offload_kinds, stable_mac
-from cloudvpn.tap_bsd import CharacterTap
+from cloudvpn.tap import (
+    Tap,
+    TapState,
+    describe_offloads,
+    exists,
+    format_mac,
+    offload_kinds,
+    stable_mac,
+    system_tap,
+)
 
 log = logging.getLogger("cloudvpn")
-
-TAP: Final = LinuxTap if sys.platform == "linux" else CharacterTap
 
 
 class Interface:
@@ -38,14 +43,30 @@ class Interface:
         self.state: TapState | None = None
         self.name = config.iface_dev or "tap%d"
         self.complaint: str | None = None
+        self.monitor: Monitor | None = None     # has the rights that we gave up
 
-    def open(self, name: str | None = None) -> None:
-        """Opens and sets up the TAP and gives it to the switch. Raises SetupError and leaves nothing behind."""
-        device = TAP.open(self.config, name)
+    def trust_monitor(self, monitor: Monitor) -> None:
+        """From now on what needs rights is for the monitor to do."""
+        self.monitor = monitor
+        if self.device is not None:
+            monitor.watch(self.device)
+
+    def make(self, name: str | None) -> Tap:
+        """Opens and sets up the TAP."""
+        device = system_tap().open(self.config, name)
         if self.mac is None and device.is_new:      # one that was there before keeps its own
             self.mac = stable_mac(self.public_key, device.name)
         try:
             device.set_up(self.mac)
+        except BaseException:
+            device.close()
+            raise
+        return device
+
+    def open(self, name: str | None = None) -> None:
+        """Opens and sets up the TAP and gives it to the switch. Raises SetupError and leaves nothing behind."""
+        device = self.monitor.open_tap(self.config, self.mac) if self.monitor else self.make(name)
+        try:
             state = device.look()
             if state is None:
                 raise SetupError(f"interface {device.name} was deleted while it was set up")
@@ -108,6 +129,8 @@ class Interface:
                      state.name, format_mac(before.mac), format_mac(state.mac))
         if state.name != before.name:
             log.info("interface %s was renamed to %s", before.name, state.name)
+            if self.monitor is not None:
+                self.monitor.watch(self.device)
         if state.is_up != before.is_up:
             if state.is_up:
                 log.info("interface %s is up again", state.name)
@@ -120,7 +143,10 @@ class Interface:
         """The kernel takes IPv6 addresses away from an interface that goes down."""
         assert self.device is not None
         try:
-            self.device.set_addresses()
+            if self.monitor is None:
+                self.device.set_addresses()
+            else:
+                self.monitor.set_addresses(self.device)
         except SetupError as error:
             log.error("%s", error)
 
@@ -143,7 +169,10 @@ class Interface:
         self.port.close()
         self.switch.set_tap(None, 0)
         try:
-            self.device.run_command("iface_down_command", self.config.iface_down_command)
+            if self.monitor is None:
+                self.device.run_command("iface_down_command", self.config.iface_down_command)
+            else:
+                self.monitor.run_down_command(self.device)
         except SetupError as error:
             log.error("%s", error)
         self.device.close()

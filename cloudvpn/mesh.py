@@ -22,6 +22,7 @@ from cloudvpn.errors import PeerError, SetupError
 from cloudvpn.log import escape
 from cloudvpn.options import SECOND, Config, Endpoint
 from cloudvpn.repeats import Repeats
+from cloudvpn.resolver import Found, Resolver
 from cloudvpn.sockets import limit_unsent, tune
 from cloudvpn.tls import Credentials, Peer, PeerIdentity, break_reason, handshake_reason, version_of
 from cloudvpn.traffic import Traffic, traffic_of
@@ -99,6 +100,7 @@ class Mesh:
         self.switch = switch
         self.credentials = credentials
         self.loop = asyncio.get_running_loop()
+        self.resolver: Resolver | None = None   # in a chroot: names are looked up outside of it
         self.links: set[Link] = set()           # past the TLS handshake and admitted
         self.opening: set[LinkInfo] = set()     # connections on their way there
         self.listeners: list[Listener] = []
@@ -171,16 +173,21 @@ class Mesh:
             if listener.accepting is None:
                 listener.accepting = self.spawn(self.accept_from(listener.socket))
 
+    async def look_up(self, endpoint: Endpoint, flags: int = 0) -> list[Found]:
+        """The addresses of a name, each once. Raises OSError."""
+        if self.resolver is not None:
+            return await self.resolver.look_up(endpoint.host, endpoint.port, flags)
+        found = await self.loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=flags)
+        return [(family, address) for family, _, _, _, address in found]
+
     async def bind(self, endpoint: Endpoint) -> None:
         place = f"{self.config.place('listen', endpoint)} {endpoint.host} {endpoint.port}"
         try:
-            found = await self.loop.getaddrinfo(
-                endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
+            found = await self.look_up(endpoint, socket.AI_PASSIVE)
         except OSError as error:
             raise SetupError(f"{place}: {listening_failed(error)}") from error
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listener = socket.socket(family, kind, protocol)
+        for family, address in dict.fromkeys(found):
+            listener = socket.socket(family, socket.SOCK_STREAM)
             self.listeners.append(Listener(endpoint, listener))
             try:
                 listener.setblocking(False)

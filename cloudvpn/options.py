@@ -345,13 +345,14 @@ class Config:
         INTERFACE, SIZE, None, "MTU of the interface; the kernel's if not set", 68, U16 - ETHERNET_HEADER)
     iface_up_command: str | None = option(
         INTERFACE, TEXT, None, "run when the interface is up, with IFACE and MAC set, before rights are given up")
-    iface_down_command: str | None = option(INTERFACE, TEXT, None, "run at the end, with IFACE and MAC set", live=True)
+    iface_down_command: str | None = option(
+        INTERFACE, TEXT, None, "run at the end, with IFACE and MAC set, with the rights of the start", live=True)
     iface_offload: bool = option(INTERFACE, YES_NO, True, "use the kernel's offloads")
 
-    user: str | None = option(SECURITY, USER, None, "become this user after set-up", pending="local security")
-    group: str | None = option(SECURITY, GROUP, None, "become this group after set-up", pending="local security")
-    chroot: Path | None = option(SECURITY, PATH, None, "see only this directory after set-up", pending="local security")
-    mlockall: bool = option(SECURITY, YES_NO, False, "keep all memory out of the swap", pending="local security")
+    user: str | None = option(SECURITY, USER, None, "become this user after set-up")
+    group: str | None = option(SECURITY, GROUP, None, "become this group after set-up")
+    chroot: Path | None = option(SECURITY, PATH, None, "see only this directory after set-up")
+    mlockall: bool = option(SECURITY, YES_NO, False, "keep all memory out of the swap")
 
     multipath: bool = option(MULTIPATH, YES_NO, False, "scatter unicast over several links", live=True)
     multi_ratio: int = option(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, TypeVar
 
+from cloudvpn import files
 from cloudvpn.errors import ConfigError
 from cloudvpn.log import escape
 
@@ -63,9 +64,9 @@ def read_pem(option: str, path: Path, label: bytes, parse: Callable[[bytes], T])
 
 def read(option: str, path: Path) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # before open(): that of a pipe may wait forever
+        if not stat.S_ISREG(files.stat(path).st_mode):  # before open(): that of a pipe may wait forever
             raise OSError("it is no regular file, give a PEM file")
-        with path.open("rb") as file:
+        with files.open_file(path) as file:
             data = file.read(MAX_FILE + 1)
         if len(data) > MAX_FILE:
             raise OSError(f"it is larger than {MAX_FILE} bytes, give a PEM file")

@@ -10,7 +10,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = 0
+from cloudvpn import files
+from cloudvpn.privileges import ROOT
+
 WRITABLE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -23,7 +25,7 @@ def secret_problem(path: str | Path, info: os.stat_result) -> str:
         return ""
     allowed = 0o640 if info.st_uid == ROOT else 0o600
     # Where we run as root nobody else needs it; else the group may be how we come to read root's file.
-    advised = 0o640 if info.st_uid == ROOT != os.geteuid() else 0o600
+    advised = 0o640 if info.st_uid == ROOT != files.reader() else 0o600
     excess = stat.S_IMODE(info.st_mode) & 0o777 & ~allowed & ~stat.S_IXUSR
     return _problem(path, info, "may read or change it" if excess else "", f"chmod {advised:04o}", "chmod 0600")
 
@@ -38,8 +40,8 @@ def config_problem(path: str | Path, info: os.stat_result) -> str:
 def _problem(path: str | Path, info: os.stat_result, what: str, chmod: str, chmod_ours: str) -> str:
     shown = shlex.quote(os.path.abspath(path))
     mode = f"mode {stat.S_IMODE(info.st_mode):04o}"
-    if info.st_uid not in (ROOT, os.geteuid()):
-        commands = f"chown {_name(os.geteuid())} {shown}" + (f" && {chmod_ours} {shown}" if what else "")
+    if info.st_uid not in (ROOT, files.reader()):
+        commands = f"chown {_name(files.reader())} {shown}" + (f" && {chmod_ours} {shown}" if what else "")
         return f'"{path}" belongs to {_name(info.st_uid)} ({mode}), who can change it: run `{commands}`'
     return f'"{path}" has {mode}, others {what}: run `{chmod} {shown}`' if what else ""
 

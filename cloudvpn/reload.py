@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import stat
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Final, TypeAlias
 
 from cryptography import x509
 
-from cloudvpn.config import SECRETS, load_words
+from cloudvpn import files
+from cloudvpn.config import SECRETS, Loaded
 from cloudvpn.errors import ConfigError
 from cloudvpn.expiry import Reminder, find_endings
 from cloudvpn.log import escape
@@ -72,10 +73,10 @@ class TrustFiles:
 
     def read_password(self, path: Path) -> str:
         try:
-            is_file = stat.S_ISREG(path.stat().st_mode)
+            is_file = stat.S_ISREG(files.stat(path).st_mode)
             if not is_file and path in self.passwords:
                 return self.passwords[path]
-            with path.open("rb") as file:
+            with files.open_file(path) as file:
                 password = file.read(MAX_PASSWORD).decode().rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -102,7 +103,7 @@ def sign(config: Config) -> Signature:
 
 def _sign_file(path: Path) -> tuple[int, ...]:
     try:
-        info = path.stat()
+        info = files.stat(path)
     except OSError:
         return ()
     return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
@@ -114,7 +115,7 @@ def check_secrets(config: Config) -> None:
     for name in SECRETS:
         path: Path | None = getattr(config, name)
         with contextlib.suppress(OSError):      # who reads it says why
-            if path is not None and (problem := secret_problem(path, path.stat())):
+            if path is not None and (problem := secret_problem(path, files.stat(path))):
                 problems.append(FileProblem(name, path, problem))
     if problems:
         raise ConfigError(problems)
@@ -136,16 +137,16 @@ def keep_running(running: Config, wanted: Config, most_links: int) -> tuple[Conf
 
 
 class Reloader:
-    """Runs as long as the node does. `words` are those of the command line; `apply` makes a new configuration count."""
+    """Runs as long as the node does. `read` reads the configuration; `apply` makes a new one count."""
 
     def __init__(
-        self, words: Sequence[str], mesh: Mesh, files: TrustFiles, apply: Callable[[Config], Awaitable[None]],
+        self, read: Callable[[], Loaded], mesh: Mesh, trust: TrustFiles, apply: Callable[[Config], Awaitable[None]],
         service: ServiceManager,
         clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
-        self.words = words
+        self.read = read
         self.mesh = mesh
-        self.files = files
+        self.trust = trust
         self.apply = apply
         self.service = service
         self.clock = clock
@@ -190,7 +191,7 @@ class Reloader:
     async def read_config(self) -> Config | None:
         """None if it is bad; what needs a restart is as before."""
         try:
-            loaded = await asyncio.to_thread(load_words, self.words)
+            loaded = await asyncio.to_thread(self.read)
         except ConfigError as error:
             for problem in error.problems:
                 log.error("%s", problem)
@@ -204,7 +205,7 @@ class Reloader:
 
     async def reload_trust(self, config: Config, on_signal: bool) -> bool:
         """Whether the files are good. The timer reads them only if they changed, and says only what is new."""
-        read = self.files.load if on_signal else self.files.load_changed
+        read = self.trust.load if on_signal else self.trust.load_changed
         try:
             credentials = await asyncio.to_thread(read, config)
         except ConfigError as error:

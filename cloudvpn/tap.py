@@ -87,14 +87,14 @@ def stable_mac(public_key: bytes, name: str) -> bytes:
 class Tap(ABC):
     """An open TAP. Its methods raise SetupError; once it is set up, only set_addresses() needs rights."""
 
-    offloads = 0        # TUN_F_* flags; 0: frames have no offload header
     is_new = True       # nobody else made the interface before
 
-    def __init__(self, config: Config, fd: int, name: str) -> None:
-        """Takes the descriptor over."""
+    def __init__(self, config: Config, fd: int, name: str, offloads: int = 0) -> None:
+        """Takes the descriptor over. `offloads`: TUN_F_* flags; 0: frames have no offload header."""
         self.config = config
         self.fd = fd
         self.name = name
+        self.offloads = offloads
         os.set_blocking(fd, False)
         os.set_inheritable(fd, False)
         # The kernel answers for an interface's flags on any socket; look() asks at each heartbeat.
@@ -103,6 +103,11 @@ class Tap(ABC):
     @property
     def has_udp_offload(self) -> bool:
         return bool(self.offloads & TUN_F_USO4)
+
+    @classmethod
+    @abstractmethod
+    def open(cls, config: Config, name: str | None = None) -> Tap:
+        """Opens the interface that the configuration names, or `name`."""
 
     @abstractmethod
     def set_up(self, mac: bytes | None) -> None:
@@ -141,21 +146,19 @@ class Tap(ABC):
 class LinuxTap(Tap):
     """Closing it removes the interface, unless it is persistent."""
 
-    def __init__(self, config: Config, fd: int, offloads: int) -> None:
-        super().__init__(config, fd, "")
-        self.offloads = offloads
+    def __init__(self, config: Config, fd: int, name: str = "", offloads: int = 0) -> None:
+        super().__init__(config, fd, name, offloads)
         self.look()
 
     @classmethod
     def open(cls, config: Config, name: str | None = None) -> LinuxTap:
-        """Opens the interface that the configuration names, or `name`. Raises SetupError."""
         wanted = name or config.iface_dev or ""
         is_new = not exists(wanted)
         try:
             device, offloads = open_device(wanted, str(config.tunctl), config.iface_offload)
         except (OSError, pytun.Error) as error:
             raise SetupError(opening_failed(wanted, str(config.tunctl), error)) from error
-        tap = cls(config, os.dup(device.fileno()), offloads)
+        tap = cls(config, os.dup(device.fileno()), wanted, offloads)
         tap.is_new = is_new
         device.close()
         return tap
@@ -228,6 +231,13 @@ class LinuxTap(Tap):
             is_up=bool(struct.unpack_from("=H", flags, 16)[0] & IFF_UP),
             mtu=struct.unpack_from("=i", mtu, 16)[0],
         )
+
+
+def system_tap() -> type[Tap]:
+    if sys.platform == "linux":
+        return LinuxTap
+    from cloudvpn.tap_bsd import CharacterTap
+    return CharacterTap
 
 
 def open_device(name: str, control: str, with_offloads: bool) -> tuple[pytun.TunTapDevice, int]:

@@ -33,7 +33,6 @@ class CharacterTap(Tap):
 
     @classmethod
     def open(cls, config: Config, name: str | None = None) -> CharacterTap:
-        """Opens the device that the configuration names, or `name`."""
         path = DEVICES / (name or config.iface_device)
         try:
             fd = os.open(path, os.O_RDWR)
@@ -42,8 +41,8 @@ class CharacterTap(Tap):
         log.warning("interface %s: cloudvpn was never tried with the TAP devices of BSD and macOS", path.name)
         return cls(config, fd, path.name)
 
-    def __init__(self, config: Config, fd: int, name: str) -> None:
-        super().__init__(config, fd, name)
+    def __init__(self, config: Config, fd: int, name: str, offloads: int = 0) -> None:
+        super().__init__(config, fd, name, offloads)
         self.mac: int | None = None
 
     def set_up(self, mac: bytes | None) -> None:

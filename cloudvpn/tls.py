@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,15 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
+from cloudvpn import files
 from cloudvpn.errors import ConfigError
 from cloudvpn.pem import bad, collect, not_pem, read, read_pem
 from cloudvpn.trust import Peer, PeerIdentity, Refused, Trust, identify, load_trust, parse_cert
@@ -138,8 +146,7 @@ def load(
         except (ssl.SSLError, ValueError) as error:
             raise bad("ca", ca[0], f"OpenSSL refuses it or another CA, give good ones: {_words(error)}") from error
         try:
-            # With this function OpenSSL never asks on the terminal.
-            context.load_cert_chain(cert, key, password=lambda: key_pass or "")
+            _load_own(context, key, cert, key_pass, keys[0], chain)
         except (OSError, ValueError) as error:
             what = NO_DSA if isinstance(keys[0], dsa.DSAPrivateKey) else "issue new ones"
             raise bad("cert", cert, f'OpenSSL refuses it or key "{key}": {_words(error)}; {what}') from error
@@ -150,13 +157,30 @@ def load(
     return Credentials(server, client, tuple(chain), tuple(warnings), trust)
 
 
+def _load_own(
+    context: ssl.SSLContext, key: Path, cert: Path, key_pass: str | None, parsed: PrivateKeyTypes,
+    chain: Sequence[x509.Certificate],
+) -> None:  # fmt: skip
+    """Give OpenSSL the own key and chain. Raises OSError or ValueError."""
+    stage = files.stage()
+    if stage is None:
+        # With this function OpenSSL never asks on the terminal.
+        context.load_cert_chain(cert, key, password=lambda: key_pass or "")
+        return
+    password = secrets.token_bytes(32).hex()
+    encrypted = parsed.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode()))
+    with stage.holding(encrypted + b"".join(one.public_bytes(Encoding.PEM) for one in chain)) as name:
+        context.load_cert_chain(name, password=password)
+
+
 def _prepare_dsa(server: ssl.SSLContext, client: ssl.SSLContext, key: Path, dh: Path | None) -> None:
     """Let a node with a DSA key accept and dial; ConfigError where this OpenSSL cannot."""
     if dh is None:
         raise bad("key", key, "a DSA key needs Diffie-Hellman parameters: write them with `cloudvpn-keygen dh`, set dh")
     data = read("dh", dh)
     try:
-        server.load_dh_params(str(dh))
+        with stage.holding(data) if (stage := files.stage()) else contextlib.nullcontext(str(dh)) as name:
+            server.load_dh_params(name)
     except (OSError, ValueError) as error:
         what = _words(error) if b"-----BEGIN " in data else not_pem(data, b"DH PARAMETERS")
         raise bad("dh", dh, f"{what}; write new ones with `cloudvpn-keygen dh`") from error

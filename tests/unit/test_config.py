@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloudvpn import config
-from cloudvpn.config import MAX_DEPTH, MAX_LINE, MAX_SHOWN, Loaded, load_file, load_words
+from cloudvpn.config import MAX_DEPTH, MAX_LINE, MAX_SHOWN, Loaded, inside, load_file, load_words
 from cloudvpn.errors import ConfigError
 from cloudvpn.options import OPTIONS, Endpoint
 
@@ -122,11 +122,11 @@ def test_lists_keep_their_order_over_files_and_words(write: Writer) -> None:
 
 def test_paths_are_relative_to_the_file_that_holds_them(write: Writer, tmp_path: Path) -> None:
     write("sub/node.conf", "status-file s\n@include ../other/more.conf\n")
-    write("other/more.conf", "chroot ../jail\nca /etc/../dev/null\n@include deep.conf\n")
+    write("other/more.conf", "chroot ..\nca /etc/../dev/null\n@include deep.conf\n")
     write("other/deep.conf", "tunctl tun\n")
     conf = load_words(["base.conf", "sub/node.conf", "-ca", "ca2.pem"]).config
     assert conf.status_file == tmp_path / "sub/s"
-    assert conf.chroot == tmp_path / "sub/../other/../jail"
+    assert conf.chroot == tmp_path / "sub/../other/.."
     assert conf.tunctl == tmp_path / "sub/../other/tun"
     assert conf.ca == (tmp_path / "ca.pem", Path("/etc/../dev/null"), tmp_path / "ca2.pem")
     assert load_file(tmp_path / "base.conf").config == load_file("base.conf").config
@@ -430,3 +430,44 @@ def test_who_finds_fault_with_a_value_later_can_say_where_it_was_written(write: 
     assert places == ["other.conf:1: listen", "command line: -listen", "listen"]
     assert loaded.place("ca", tmp_path / "ca2.pem") == "other.conf:2: ca"
     assert "secret" not in repr(loaded)
+
+
+# Local security
+
+
+def test_a_chroot_must_be_a_directory_that_is_there(write: Writer, tmp_path: Path) -> None:
+    write("node.conf", "chroot none\n")
+    assert problems("base.conf", "node.conf") == [
+        f'node.conf:1: chroot: cannot use "{tmp_path}/none": No such file or directory'
+    ]
+    write("node.conf", "chroot base.conf\n")
+    assert problems("base.conf", "node.conf") == [
+        f'node.conf:1: chroot: cannot use "{tmp_path}/base.conf": it is no directory'
+    ]
+
+
+def test_the_status_file_lies_in_the_chroot(write: Writer, tmp_path: Path) -> None:
+    (tmp_path / "jail/run").mkdir(parents=True)
+    (tmp_path / "way").symlink_to("jail/run")
+    for good in ("jail/s", "jail/run/../s", "way/s", "jail/none/s"):
+        write("node.conf", f"chroot jail\nstatus-file {good}\n")
+        load_words(["base.conf", "node.conf"])
+    (tmp_path / "jail/out").symlink_to("..")
+    for bad in ("s", "jail", "jail/../s", "jail/out/s", "/s"):
+        write("node.conf", f"chroot jail\nstatus-file {bad}\n")
+        assert problems("base.conf", "node.conf") == [
+            f'node.conf:2: status-file: must lie in the chroot, such as "{tmp_path}/jail/{Path(bad).name}"'
+        ]
+    assert inside(tmp_path / "jail", tmp_path / "way/s") == Path("/run/s")
+
+
+def test_what_binds_nobody_is_warned_of(write: Writer) -> None:
+    write("node.conf", "chroot .\ngroup root\n")
+    assert load_words(["base.conf", "node.conf"]).warnings == (
+        "node.conf:2: group: without user the node stays root, whom a group does not bind: set user, too",
+        "node.conf:1: chroot: without user the node stays root, who can leave a chroot: set user, too",
+    )
+    write("node.conf", "user root\n")
+    assert load_words(["base.conf", "node.conf"]).warnings == (
+        "node.conf:1: user: this is root, who keeps all rights: name another user",
+    )

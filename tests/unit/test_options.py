@@ -37,13 +37,13 @@ SPECIFIED = [
 LISTS = {"connect", "listen", "ca", "crl", "iface_address", "broadcast_filter_allow"}
 
 PENDING = {
-    "user", "group", "chroot", "mlockall",
     "learn_macs", "mac_age", "max_local_macs", "max_nodes", "max_link_claims", "max_handshakes",
     "max_handshakes_per_source", "poll_interval",
 }  # fmt: skip
 
 # What SIGHUP does not give its effect.
 RESTART = {
+    "user", "group", "chroot", "mlockall",
     "conn_timeout", "conn_keepalive", "iface", "tunctl", "iface_dev", "iface_device", "iface_persist", "mac",
     "iface_address", "iface_mtu", "iface_up_command", "br_id_cache_size", "route_max_dist", "max_remote_routes",
     "report_ping_changes_above", "conn-mtu", "status-file", "iface_offload", "max_waiting_total",
@@ -267,4 +267,4 @@ def test_the_tables_hold_every_option_in_three_columns_and_mark_those_without_ef
         assert row.startswith(f"| {option.name} ")
         assert ("no effect" in row) == option.is_idle
         assert ("(restart)" in row) == (not option.is_idle and not option.live)
-    assert "(no effect yet: comes with local security)" in options_table()
+    assert "(no effect yet: comes with routing version 2)" in options_table()

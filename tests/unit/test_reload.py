@@ -91,7 +91,7 @@ class Lab:
         self.applied: list[Config] = []
         self.now = datetime.now(timezone.utc)
         self.reloader = Reloader(
-            files.words, self.mesh, self.trust, self.apply, ServiceManager({}), lambda: self.now)
+            lambda: load_words(files.words), self.mesh, self.trust, self.apply, ServiceManager({}), lambda: self.now)
 
     async def apply(self, config: Config) -> None:
         self.applied.append(config)
