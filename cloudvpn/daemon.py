@@ -123,9 +123,9 @@ class Node:
             if self.interface is not None:
                 self.interface.open()
             await self.mesh.listen()
+            self.give_up_rights()
             if self.interface is not None:
                 self.interface.keep()
-            self.give_up_rights()
             self.dial()
             self.mesh.spawn(self.reloader.run())
             self.beat()
@@ -157,13 +157,13 @@ class Node:
 
     def give_up_rights(self) -> None:
         """All that needs them is done. Raises SetupError."""
-        monitor = self.separation.monitor
+        separation = self.separation
         if self.status is not None:
-            self.status.path = self.separation.inside(self.status.path)
-        self.separation.enter()
-        self.mesh.resolver = self.separation.resolver
-        if self.interface is not None and monitor is not None:
-            self.interface.trust_monitor(monitor)
+            self.status.path = separation.inside(self.status.path)
+        if self.interface is not None and separation.monitor is not None:
+            self.interface.trust_monitor(separation.monitor)
+        separation.enter()
+        self.mesh.resolver = separation.resolver
 
     def read(self) -> Loaded:
         """Reads the configuration anew. Raises ConfigError."""

@@ -64,7 +64,8 @@ class Monitor:
 
     def accept_config(self) -> None:
         """What was read last is in use now."""
-        self.ask("accept")
+        with contextlib.suppress(OSError):      # gone: who needs an answer is told
+            self.ask("accept")
 
     def stat(self, path: Path) -> os.stat_result:
         info: os.stat_result = self.ask("stat", str(path))
@@ -76,7 +77,8 @@ class Monitor:
 
     def watch(self, tap: Tap) -> None:
         """This is the node's interface, now or under a new name; only one of its name is opened later."""
-        self.ask("watch", sends=tap.fd)
+        with contextlib.suppress(OSError):      # as above
+            self.ask("watch", sends=tap.fd)
 
     def open_tap(self, config: Config, mac: bytes | None) -> Tap:
         """Opens and sets up an interface that was made again. Raises SetupError."""

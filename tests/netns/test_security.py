@@ -453,7 +453,8 @@ def test_what_cannot_be_done_is_told_and_leaves_nothing_behind(lab: Lab) -> None
     }  # fmt: skip
     for name, (command, lines, message) in failures.items():
         place = [] if name == "outside" else [f"status-file {jail}/run/status"]
-        node = lab.node("a", f"listen 127.0.0.1 {PORT}", *TAP, *place, *lines, name=name, command=command)
+        persistent = [*TAP, "iface_persist yes"]
+        node = lab.node("a", f"listen 127.0.0.1 {PORT}", *persistent, *place, *lines, name=name, command=command)
         assert node.wait() == 1, node.report()
         said = [line for line in node.log_text().splitlines() if line.startswith("cloudvpn: ")]
         assert len(said) == 1 and re.match(f"cloudvpn: {message}", said[0]), node.report()
