@@ -17,8 +17,8 @@ help:
 	@echo "make wheel      build the sdist and a manylinux wheel and test it in a clean environment"
 	@echo
 	@echo "make bench          micro benchmarks against the saved baseline (15 seconds)"
-	@echo "make bench-peers    this daemon beside other tunnels, as root (12 minutes)"
-	@echo "make bench-mesh     chains and a star of daemons, as root (5 minutes)"
+	@echo "make bench-peers    this daemon beside other tunnels, as root (11 minutes)"
+	@echo "make bench-mesh     chains and a star of daemons, as root (4 minutes)"
 	@echo "make bench-profile  where the time of two daemons goes, as root (20 seconds)"
 
 run:
