@@ -13,6 +13,7 @@ from cloudvpn._fast.tapport import TapPort
 from cloudvpn.errors import SetupError
 from cloudvpn.monitor import Monitor
 from cloudvpn.options import ETHERNET_HEADER, Config
+from cloudvpn.system_tap import SystemTap
 from cloudvpn.tap import (
     Tap,
     TapState,
@@ -21,7 +22,6 @@ from cloudvpn.tap import (
     format_mac,
     offload_kinds,
     stable_mac,
-    system_tap,
 )
 
 log = logging.getLogger("cloudvpn")
@@ -53,7 +53,7 @@ class Interface:
 
     def make(self, name: str | None) -> Tap:
         """Opens and sets up the TAP."""
-        device = system_tap().open(self.config, name)
+        device = SystemTap.open(self.config, name)
         if self.mac is None and device.is_new:      # one that was there before keeps its own
             self.mac = stable_mac(self.public_key, device.name)
         try:

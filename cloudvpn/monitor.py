@@ -28,7 +28,8 @@ from cloudvpn.files import Stage
 from cloudvpn.helper import Helper
 from cloudvpn.options import FILE, OPTIONS, Config
 from cloudvpn.privileges import lock_memory
-from cloudvpn.tap import Tap, system_tap
+from cloudvpn.system_tap import SystemTap
+from cloudvpn.tap import Tap
 
 log = logging.getLogger("cloudvpn")
 
@@ -83,7 +84,7 @@ class Monitor:
     def open_tap(self, config: Config, mac: bytes | None) -> Tap:
         """Opens and sets up an interface that was made again. Raises SetupError."""
         (name, offloads), fd = self.ask_for_setup("tap", None if mac is None else mac.hex())
-        return system_tap()(config, fd, name, offloads)
+        return SystemTap(config, fd, name, offloads)
 
     def set_addresses(self, tap: Tap) -> None:
         """Raises SetupError."""
@@ -201,7 +202,7 @@ class _Server:
     def received(self) -> Iterator[Tap]:
         """The TAP whose descriptor the node has sent: what it does not hold open itself it cannot name."""
         fd = recv_handle(self.pipe)
-        tap = system_tap()(self.config, fd, self.name or "", 0)
+        tap = SystemTap(self.config, fd, self.name or "", 0)
         try:
             if tap.look() is None:
                 raise SetupError("this is no interface, or it was deleted")
@@ -216,7 +217,7 @@ class _Server:
     def open_tap(self, mac: str | None) -> tuple[tuple[str, int], int]:
         if self.name is None:
             raise SetupError("the node had no interface")
-        tap = system_tap().open(self.config, self.name)
+        tap = SystemTap.open(self.config, self.name)
         try:
             tap.set_up(None if mac is None else bytes.fromhex(mac))
             return (tap.name, tap.offloads), os.dup(tap.fd)

@@ -233,13 +233,6 @@ class LinuxTap(Tap):
         )
 
 
-def system_tap() -> type[Tap]:
-    if sys.platform == "linux":
-        return LinuxTap
-    from cloudvpn.tap_bsd import CharacterTap
-    return CharacterTap
-
-
 def open_device(name: str, control: str, with_offloads: bool) -> tuple[pytun.TunTapDevice, int]:
     """A TAP with all the offloads that the kernel grants, and which: TUN_F_* flags; 0: it has no offload headers."""
     plain = pytun.IFF_TAP | pytun.IFF_NO_PI
