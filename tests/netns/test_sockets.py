@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import signal
@@ -43,12 +44,16 @@ def make_pair(lab: Lab, of_a: list[str], of_b: list[str]) -> tuple[Node, Node]:
 
 
 def link_options(node: Node) -> set[tuple[bool, int]]:
-    """TCP_NODELAY and service of the sockets that the status names."""
+    """TCP_NODELAY and service of the sockets of the two links that the status names; empty while it is stale."""
     links, found = node.status().links, set()
+    are_there = len(links) == 2
     process = os.pidfd_open(node.pid)
     for link in links:
         number = int(re.findall(r"\(fd (\d+)\)", link.text)[0])
         copy = _libc.syscall(PIDFD_GETFD, process, number, 0)
+        if copy < 0 and ctypes.get_errno() == errno.EBADF:  # the link went after the status was written
+            are_there = False
+            break
         if copy < 0:
             pytest.skip(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
         with socket.socket(fileno=copy) as connection:
@@ -57,7 +62,7 @@ def link_options(node: Node) -> set[tuple[bool, int]]:
             nodelay = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             found.add((bool(nodelay), connection.getsockopt(level, option)))
     os.close(process)
-    return found if len(links) == 2 else set()
+    return found if are_there else set()
 
 
 def read_packet(frame: bytes) -> Packet | None:
