@@ -14,15 +14,7 @@ from cloudvpn.errors import SetupError
 from cloudvpn.monitor import Monitor
 from cloudvpn.options import ETHERNET_HEADER, Config
 from cloudvpn.system_tap import SystemTap
-from cloudvpn.tap import (
-    Tap,
-    TapState,
-    describe_offloads,
-    exists,
-    format_mac,
-    offload_kinds,
-    stable_mac,
-)
+from cloudvpn.tap import Tap, TapState, describe_offloads, exists, format_mac, offload_kinds, stable_mac
 
 log = logging.getLogger("cloudvpn")
 

@@ -26,7 +26,7 @@ from cloudvpn.config import Loaded, load_words
 from cloudvpn.errors import ConfigError, SetupError
 from cloudvpn.files import Stage
 from cloudvpn.helper import Helper
-from cloudvpn.options import FILE, OPTIONS, Config
+from cloudvpn.options import Config, named_files
 from cloudvpn.privileges import lock_memory
 from cloudvpn.system_tap import SystemTap
 from cloudvpn.tap import Tap
@@ -35,12 +35,6 @@ log = logging.getLogger("cloudvpn")
 
 MAX_REQUEST: Final = 64 << 10  # bytes
 GONE: Final = "the process that keeps the rights of root has ended: restart the node"
-
-
-def named_files(config: Config) -> Iterator[Path]:
-    for key, row in OPTIONS.items():
-        if row.kind is FILE and (value := getattr(config, key)) is not None:
-            yield from value if row.is_list else (value,)
 
 
 class Monitor:

@@ -9,7 +9,7 @@ import ipaddress
 import pwd
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
@@ -454,3 +454,10 @@ BY_NAME: Final[Mapping[str, Option]] = {name: row for key, row in OPTIONS.items(
 
 def find(name: str) -> Option | None:
     return BY_NAME.get(name.replace("-", "_"))
+
+
+def named_files(config: Config) -> Iterator[Path]:
+    """The files that must be there and readable: keys, certificates, lists."""
+    for key, row in OPTIONS.items():
+        if row.kind is FILE and (value := getattr(config, key)) is not None:
+            yield from value if row.is_list else (value,)

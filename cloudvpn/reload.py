@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import stat
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,7 +25,7 @@ from cloudvpn.errors import ConfigError
 from cloudvpn.expiry import Reminder, find_endings
 from cloudvpn.log import escape
 from cloudvpn.mesh import Mesh
-from cloudvpn.options import OPTIONS, SECOND, Config
+from cloudvpn.options import OPTIONS, SECOND, Config, named_files
 from cloudvpn.pem import FileProblem
 from cloudvpn.permissions import secret_problem
 from cloudvpn.service import ServiceManager
@@ -91,14 +91,9 @@ def locate(problem: str, config: Config) -> str:
     return problem.at(config.place(problem.option, problem.path)) if isinstance(problem, FileProblem) else problem
 
 
-def trust_paths(config: Config) -> Iterator[Path]:
-    single = (config.key, config.cert, config.key_pass_file, config.dh)
-    yield from (path for path in (*single, *config.ca, *config.crl) if path is not None)
-
-
 def sign(config: Config) -> Signature:
     """What changes whenever a file does; the time of a file's status tells a new owner or mode, too."""
-    return tuple((path, _sign_file(path)) for path in trust_paths(config))
+    return tuple((path, _sign_file(path)) for path in named_files(config))
 
 
 def _sign_file(path: Path) -> tuple[int, ...]:

@@ -37,8 +37,7 @@ cdef class Port:
     # Frames of the peer that would be flooded: all of them, those that were not because of broadcast_limit, and of
     # these the ones for a single MAC.
     cdef readonly uint64_t broadcasts_in, broadcasts_refused, unicasts_refused
-    cdef int64_t broadcasts_saved           # x 10^-6: what may come now; below 0 after a super-frame
-    cdef int64_t broadcasts_counted         # us, when it was counted last
+    cdef Bucket flood_limit                 # frames of the peer that may be flooded
 
     # Writes what waits, until nothing does or the transport pauses. Must not attach or detach a port.
     cpdef flush(self)

@@ -8,13 +8,7 @@ from libc.stddef cimport size_t
 from libc.string cimport memcpy
 
 from cloudvpn._fast.consts cimport WRITE_BYTES
-
-cdef extern from "Python.h":
-    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* start, Py_ssize_t size)
-    char* bytes_start "PyBytes_AS_STRING"(PyObject* data) noexcept
-    int resize_bytes "_PyBytes_Resize"(PyObject** data, Py_ssize_t size) except -1
-    void decref "Py_XDECREF"(PyObject* data) noexcept
-    void PyErr_Clear() noexcept
+from cloudvpn._fast.pybytes cimport PyErr_Clear, bytes_start, decref, new_bytes, resize_bytes
 
 
 cdef class SendQueue:

@@ -5,6 +5,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.stdint cimport INT64_MAX, uint16_t
 from libc.string cimport memcpy, memset
 
+from cloudvpn._fast.bucket cimport PER_TOKEN, charge, fill, set_bucket
 from cloudvpn._fast.consts cimport (
     BROADCAST, BROADCAST_ID_BYTES, BULK_BYTES, BULK_FRAME, ECHO_REPLY, ECHO_REQUEST, FRAME, FRAME_HEADER_BYTES,
     HEADER_BYTES, HELLO, HELLO_BYTES, HOPS_MAX, LARGE_FRAME_BYTES, LOCAL_PORT, NO_PORT, ROUTE_BYTES, ROUTE_DIFF,
@@ -13,6 +14,7 @@ from cloudvpn._fast.consts cimport (
 from cloudvpn._fast.endian cimport is_group, load16, load_mac, store32
 from cloudvpn._fast.echo cimport EchoMeter
 from cloudvpn._fast.offload cimport SUPER_FRAME_MAX, is_plain
+from cloudvpn._fast.pybytes cimport PyErr_Clear, bytes_start, decref, new_bytes
 from cloudvpn._fast.scatter cimport scatter
 from cloudvpn._fast.segment cimport charged_bytes, piece_size, plan_cut, plan_plain, read_offload, write_piece
 from cloudvpn._fast.sendq cimport SendQueue
@@ -22,12 +24,6 @@ from cloudvpn._fast.wire cimport (
 
 from cloudvpn.errors import InternalError, PeerError
 
-cdef extern from "Python.h":
-    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* start, Py_ssize_t size)
-    char* bytes_start "PyBytes_AS_STRING"(PyObject* data) noexcept
-    void decref "Py_XDECREF"(PyObject* data) noexcept
-    void PyErr_Clear() noexcept
-
 DROP_NAMES = (
     "short", "long", "duplicate", "backward", "nowhere", "queue_full", "no_memory", "link_closed", "tap_refused",
     "bad_offload", "hops", "filtered", "broadcast_limit", "downlimit",
@@ -36,7 +32,6 @@ assert len(DROP_NAMES) == DROPS
 
 # A full set is asked for at most this often: a peer that flaps at its limit must not make us ask each heartbeat.
 cdef int64_t SET_REQUEST_INTERVAL = 1_000_000
-cdef int64_t SECOND = 1_000_000     # us
 
 
 cdef class Switch:
@@ -100,8 +95,7 @@ cdef class Switch:
         self.policer.open_port(port, now)
         port.echo = EchoMeter(now, self.random.next32() & 0xFF)
         port.asked_set = now - SET_REQUEST_INTERVAL
-        port.broadcasts_saved = self.broadcast_limit * SECOND
-        port.broadcasts_counted = now
+        set_bucket(&port.flood_limit, self.broadcast_limit, self.broadcast_limit, now)
         port.place_attached = self.attached_count
         self.attached[self.attached_count] = <PyObject*>port
         self.attached_count += 1
@@ -193,6 +187,7 @@ cdef class Switch:
         come at once.
         """
         cdef uint32_t at
+        cdef Port port
         if multi_ratio == 1:
             raise ValueError("a ratio of 1 puts no way beside the best one")
         self.multi_ratio = multi_ratio
@@ -200,6 +195,9 @@ cdef class Switch:
         self.broadcast_send = broadcast_send
         self.broadcast_nocopy = broadcast_nocopy
         self.broadcast_limit = broadcast_limit
+        for at in range(self.attached_count):
+            port = <Port>self.attached[at]
+            port.flood_limit.rate = port.flood_limit.burst = broadcast_limit
         self.diverts = promisc or multi_ratio
         self.is_filtering = bool(allowed)
         memset(self.allowed, 0, sizeof(self.allowed))
@@ -436,16 +434,13 @@ cdef class Switch:
 
     # HOT PATH
     cdef bint is_within_limit(self, Port port, uint32_t frames) noexcept:
-        """A token bucket. A super-frame passes if one frame would; what comes after it waits for all of it."""
-        cdef int64_t limit = self.broadcast_limit
-        if limit == 0:
+        """A super-frame passes if one frame would; what comes after it waits for all of it."""
+        if port.flood_limit.rate == 0:
             return True
-        port.broadcasts_saved = min(
-            limit * SECOND, port.broadcasts_saved + limit * min(self.now - port.broadcasts_counted, 1000 * SECOND))
-        port.broadcasts_counted = self.now
-        if port.broadcasts_saved < SECOND:
+        fill(&port.flood_limit, self.now)
+        if port.flood_limit.level < PER_TOKEN:
             return False
-        port.broadcasts_saved -= frames * SECOND
+        charge(&port.flood_limit, frames)
         return True
 
     # And goes out.
