@@ -14,6 +14,9 @@ cdef enum PacketType:
     # Version 2
     BULK_FRAME = 8
     HELLO = 9
+    NODE_ROUTES = 10
+    SEQ_REQUESTS = 11
+    HOSTS = 12
 
 cdef enum:
     HEADER_BYTES = 4
@@ -24,6 +27,10 @@ cdef enum:
     FRAME_HEADER_BYTES = 14     # to[6] from[6] type[2]: the least Ethernet frame on the wire
     ROUTE_BYTES = 12            # mac[6] dist[2] ping[4]
     ROUTES_MAX = 65535          # entries that the u16 of a header can count
+    NODE_ROUTE_BYTES = 24       # node[8] seq[4] label[4] metric[4] hops[1] 0[3]
+    SEQ_REQUEST_BYTES = 16      # node[8] seq[4] hop limit[1] 0[3]
+    CLAIM_BYTES = 24            # mac[6] flags[1] hops[1] owner[8] seq[4] ping[4]
+    ENTRIES_MAX = 8192          # of these three, in a packet that we send: 192 KiB
     # A route set of 65,535 entries: the largest packet, and so the least that an input buffer must be able to hold.
     PACKET_BYTES_MAX = HEADER_BYTES + ROUTES_MAX * ROUTE_BYTES
 
@@ -41,6 +48,16 @@ cdef enum:
 cdef enum:
     OWN_PING_US = 1             # what a node announces for its own MAC: 0 would delete it
     HOP_COST_US = 2             # added for each hop, so that a longer way never looks equal
+
+# Flags of a type 8.
+cdef enum:
+    FRAME_SENT_ON = 1           # its egress has it no more and has sent it on, once
+
+# Flags of a claim.
+cdef enum:
+    CLAIM_PRESENT = 1           # without: a withdrawal
+    CLAIM_FIXED = 2             # the TAP's own MAC
+    CLAIM_FOREIGN = 4           # known from a link of version 1; neither: learned, a host behind the TAP
 
 # A ping of this is infinite: no sum of pings goes past it, and no route that reached it is used.
 cdef enum:

@@ -522,7 +522,7 @@ cdef class Switch:
         elif port.version == 2:
             at = self.begin_packet(port, HEADER_BYTES + BULK_BYTES + cut.size, cut.pieces)
             if at != NULL:
-                store_bulk_header(at, cut.size, hops, &cut.offload)
+                store_bulk_header(at, cut.size, 0, hops, 0, &cut.offload)
                 memcpy(at + HEADER_BYTES + BULK_BYTES, cut.frame, cut.size)
                 self.end_packet(port, cut.pieces)
         elif is_plain(&cut.offload):
@@ -540,7 +540,7 @@ cdef class Switch:
         cdef uint32_t size = HEADER_BYTES + BULK_BYTES + cut.size
         if not self.admit(port, size, cut.pieces):
             return
-        store_bulk_header(self.tap_frame - BULK_BYTES - HEADER_BYTES, cut.size, hops, &cut.offload)
+        store_bulk_header(self.tap_frame - BULK_BYTES - HEADER_BYTES, cut.size, 0, hops, 0, &cut.offload)
         if port.queue.take_over(&self.tap_chunk, TAP_CHUNK_BYTES, size, cut.pieces):
             self.tap_frame = NULL
             self.end_packet(port, cut.pieces)

@@ -4,8 +4,9 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from cloudvpn._fast.consts cimport (
-    BROADCAST, BROADCAST_ID_BYTES, BULK_BYTES, BULK_FRAME, ECHO_REQUEST, FRAME, HEADER_BYTES, HELLO, HELLO_BYTES,
-    HOPS_MAX, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST, ROUTE_SET, ROUTES_MAX,
+    BROADCAST, BROADCAST_ID_BYTES, BULK_BYTES, BULK_FRAME, CLAIM_BYTES, ECHO_REQUEST, FRAME, HEADER_BYTES, HELLO,
+    HELLO_BYTES, HOPS_MAX, HOSTS, NODE_ROUTE_BYTES, NODE_ROUTES, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST, ROUTE_SET,
+    ROUTES_MAX, SEQ_REQUEST_BYTES, SEQ_REQUESTS,
 )
 from cloudvpn._fast.endian cimport load16, load32, load64, load_mac, store16, store32, store64, store_mac
 from cloudvpn._fast.offload cimport SUPER_FRAME_MAX, load_offload, store_offload
@@ -45,6 +46,12 @@ cdef Verdict parse(const uint8_t* data, size_t size, uint32_t version, Packet* p
         if count < HELLO_BYTES:
             return PACKET_BAD_SIZE
         body = count
+    elif packet.kind == NODE_ROUTES:
+        body = count * NODE_ROUTE_BYTES
+    elif packet.kind == SEQ_REQUESTS:
+        body = count * SEQ_REQUEST_BYTES
+    elif packet.kind == HOSTS:
+        body = count * CLAIM_BYTES
     else:
         body = 0        # the size of echoes and requests is ignored, they never have a body
     packet.total = prefix + body
@@ -59,6 +66,7 @@ cdef Verdict parse(const uint8_t* data, size_t size, uint32_t version, Packet* p
     elif packet.kind == BULK_FRAME:
         packet.node = load64(data)
         packet.hops = data[8]
+        packet.flags = data[9]
         load_offload(&packet.offload, data + 10)
     elif packet.kind == HELLO:
         packet.node = load64(data)
@@ -69,7 +77,7 @@ cdef bint is_known(uint8_t kind, uint32_t version) noexcept nogil:
     """Version 2 has no type 3: its frames are type 8."""
     if version == 1:
         return ROUTE_SET <= kind <= ROUTE_REQUEST
-    return ROUTE_SET <= kind <= HELLO and kind != FRAME
+    return ROUTE_SET <= kind <= HOSTS and kind != FRAME
 
 
 cdef Route load_route(const uint8_t* at) noexcept nogil:
@@ -86,6 +94,58 @@ cdef void store_route(uint8_t* at, const Route* route) noexcept nogil:
     store32(at + 8, route.ping)
 
 
+cdef NodeRoute load_node_route(const uint8_t* at) noexcept nogil:
+    cdef NodeRoute route
+    route.node = load64(at)
+    route.seq = load32(at + 8)
+    route.label = load32(at + 12)
+    route.metric = load32(at + 16)
+    route.hops = at[20]
+    return route
+
+
+cdef void store_node_route(uint8_t* at, const NodeRoute* route) noexcept nogil:
+    store64(at, route.node)
+    store32(at + 8, route.seq)
+    store32(at + 12, route.label)
+    store32(at + 16, route.metric)
+    store32(at + 20, <uint32_t>route.hops << 24)
+
+
+cdef SeqRequest load_seq_request(const uint8_t* at) noexcept nogil:
+    cdef SeqRequest request
+    request.node = load64(at)
+    request.seq = load32(at + 8)
+    request.hops = at[12]
+    return request
+
+
+cdef void store_seq_request(uint8_t* at, const SeqRequest* request) noexcept nogil:
+    store64(at, request.node)
+    store32(at + 8, request.seq)
+    store32(at + 12, <uint32_t>request.hops << 24)
+
+
+cdef Claim load_claim(const uint8_t* at) noexcept nogil:
+    cdef Claim claim
+    claim.mac = load_mac(at)
+    claim.flags = at[6]
+    claim.hops = at[7]
+    claim.owner = load64(at + 8)
+    claim.seq = load32(at + 16)
+    claim.ping = load32(at + 20)
+    return claim
+
+
+cdef void store_claim(uint8_t* at, const Claim* claim) noexcept nogil:
+    store_mac(at, claim.mac)
+    at[6] = claim.flags
+    at[7] = claim.hops
+    store64(at + 8, claim.owner)
+    store32(at + 16, claim.seq)
+    store32(at + 20, claim.ping)
+
+
 cdef void store_header(uint8_t* at, uint8_t kind, uint8_t special, uint16_t size) noexcept nogil:
     at[0] = kind
     at[1] = special
@@ -93,13 +153,15 @@ cdef void store_header(uint8_t* at, uint8_t kind, uint8_t special, uint16_t size
 
 
 # HOT PATH
-cdef void store_bulk_header(uint8_t* at, uint32_t size, uint8_t hops, const Offload* offload) noexcept nogil:
+cdef void store_bulk_header(
+        uint8_t* at, uint32_t size, uint64_t egress, uint8_t hops, uint8_t flags, const Offload* offload,
+) noexcept nogil:
     size += BULK_BYTES
     store_header(at, BULK_FRAME, <uint8_t>(size >> 16), <uint16_t>size)
     at += HEADER_BYTES
-    store64(at, 0)
+    store64(at, egress)
     at[8] = hops
-    at[9] = 0
+    at[9] = flags
     store_offload(at + 10, offload)
 
 
@@ -115,8 +177,10 @@ def read_packets(const uint8_t[::1] data not None, uint32_t version=1):
     """All whole packets at the front of `data`, and how many bytes they take.
 
     Routes come as `(kind, [(mac, dist, ping), ...])`, frames as `(3, frame)`, broadcasts as `(4, id, frame)`, bulk
-    frames as `(8, egress, hops, offload, frame)`, hellos as `(9, node)`, the rest as `(kind, special)`. Raises
-    PeerError at a type that the version does not have, or a size that the type cannot have.
+    frames as `(8, egress, hops, flags, offload, frame)`, hellos as `(9, node)`, node routes as `(10, [(node, seq,
+    label, metric, hops), ...])`, requests as `(11, [(node, seq, hops), ...])`, claims as `(12, [(mac, flags, hops,
+    owner, seq, ping), ...])`, the rest as `(kind, special)`. Raises PeerError at a type that the version does not have,
+    or a size that the type cannot have.
     """
     cdef size_t at = 0, size = data.shape[0]
     cdef const uint8_t* base = &data[0] if size else NULL
@@ -149,12 +213,36 @@ cdef object describe(const Packet* packet):
         return packet.kind, routes
     if packet.kind == HELLO:
         return packet.kind, packet.node
+    if packet.kind > HELLO:
+        return packet.kind, describe_entries(packet)
     if ECHO_REQUEST <= packet.kind <= ROUTE_REQUEST:
         return packet.kind, packet.special
     frame = PyBytes_FromStringAndSize(<const char*>packet.body, packet.size)
     if packet.kind == BULK_FRAME:
-        return packet.kind, packet.node, packet.hops, describe_offload(&packet.offload), frame
+        return packet.kind, packet.node, packet.hops, packet.flags, describe_offload(&packet.offload), frame
     return (packet.kind, packet.broadcast_id, frame) if packet.kind == BROADCAST else (packet.kind, frame)
+
+
+cdef list describe_entries(const Packet* packet):
+    cdef uint32_t at = 0
+    cdef NodeRoute route
+    cdef SeqRequest request
+    cdef Claim claim
+    entries = []
+    while at < packet.size:
+        if packet.kind == NODE_ROUTES:
+            route = load_node_route(packet.body + at)
+            entries.append((route.node, route.seq, route.label, route.metric, route.hops))
+            at += NODE_ROUTE_BYTES
+        elif packet.kind == SEQ_REQUESTS:
+            request = load_seq_request(packet.body + at)
+            entries.append((request.node, request.seq, request.hops))
+            at += SEQ_REQUEST_BYTES
+        else:
+            claim = load_claim(packet.body + at)
+            entries.append((claim.mac, claim.flags, claim.hops, claim.owner, claim.seq, claim.ping))
+            at += CLAIM_BYTES
+    return entries
 
 
 def route_packet(int kind, routes):
@@ -201,14 +289,54 @@ def bare_packet(uint8_t kind, uint8_t special):
     return header[:HEADER_BYTES]
 
 
-def bulk_packet(bytes frame not None, offload=(0, 0, 0, 0, 0, 0), uint8_t hops=HOPS_MAX):
+def node_routes_packet(routes):
+    """Type 10, of up to 65,535 `(node, seq, label, metric, hops)`."""
+    cdef NodeRoute route
+    packet, at = new_packet(NODE_ROUTES, len(routes), NODE_ROUTE_BYTES), HEADER_BYTES
+    for route.node, route.seq, route.label, route.metric, route.hops in routes:
+        store_node_route(<uint8_t*>PyBytes_AS_STRING(packet) + <uint32_t>at, &route)
+        at += NODE_ROUTE_BYTES
+    return packet
+
+
+def seq_requests_packet(requests):
+    """Type 11, of up to 65,535 `(node, seq, hops)`."""
+    cdef SeqRequest request
+    packet, at = new_packet(SEQ_REQUESTS, len(requests), SEQ_REQUEST_BYTES), HEADER_BYTES
+    for request.node, request.seq, request.hops in requests:
+        store_seq_request(<uint8_t*>PyBytes_AS_STRING(packet) + <uint32_t>at, &request)
+        at += SEQ_REQUEST_BYTES
+    return packet
+
+
+def hosts_packet(claims):
+    """Type 12, of up to 65,535 `(mac, flags, hops, owner, seq, ping)`."""
+    cdef Claim claim
+    packet, at = new_packet(HOSTS, len(claims), CLAIM_BYTES), HEADER_BYTES
+    for claim.mac, claim.flags, claim.hops, claim.owner, claim.seq, claim.ping in claims:
+        store_claim(<uint8_t*>PyBytes_AS_STRING(packet) + <uint32_t>at, &claim)
+        at += CLAIM_BYTES
+    return packet
+
+
+cdef bytes new_packet(uint8_t kind, Py_ssize_t count, uint32_t entry_bytes):
+    if count > ROUTES_MAX:
+        raise ValueError("a packet has at most 65,535 entries")
+    packet = PyBytes_FromStringAndSize(NULL, HEADER_BYTES + count * entry_bytes)
+    store_header(<uint8_t*>PyBytes_AS_STRING(packet), kind, 0, <uint16_t>count)
+    return packet
+
+
+def bulk_packet(
+    bytes frame not None, offload=(0, 0, 0, 0, 0, 0), uint8_t hops=HOPS_MAX, *, uint64_t egress=0, uint8_t flags=0,
+):
     """A unicast frame of version 2, of up to 65,600 bytes; the offload header as `segment.cut` takes it."""
     cdef uint8_t header[HEADER_BYTES + BULK_BYTES]
     cdef Offload fields
     if len(frame) > SUPER_FRAME_MAX:
         raise ValueError("a frame of version 2 has at most 65,600 bytes")
     read_offload(&fields, offload)
-    store_bulk_header(header, <uint32_t>len(frame), hops, &fields)
+    store_bulk_header(header, <uint32_t>len(frame), egress, hops, flags, &fields)
     return header[:HEADER_BYTES + BULK_BYTES] + frame
 
 

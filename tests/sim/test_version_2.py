@@ -70,7 +70,7 @@ def test_longer_hellos_and_unknown_features_are_taken() -> None:
         (hello_packet(0), "without a name"),
         (bytes([9, 0, 0, 11]) + bytes(11), "impossible size"),
         (HELLO + frame_packet(bytes(60)), "unknown type 3"),
-        (HELLO + bytes([10, 0, 0, 0]), "unknown type 10"),
+        (HELLO + bytes([13, 0, 0, 0]), "unknown type 13"),
         (HELLO + bytes([0, 0, 0, 0]), "unknown type 0"),
         (HELLO + bytes([8, 0, 0, 19]), "impossible size"),
         (HELLO + bytes([8, 1, 0, 85]), "impossible size"),  # 65,621 bytes: one more than any frame has
@@ -160,7 +160,7 @@ def test_a_frame_without_its_checksum_stays_so_until_version_2_ends() -> None:
     mesh, node, port = victim()
     made = tcp_frame(node.mac, PEER, 5)
     node.switch.send_from_tap(made, partial)
-    assert read_packets(port.written, 2)[0] == [(8, 0, 64, partial, made)]
+    assert read_packets(port.written, 2)[0] == [(8, 0, 64, 0, partial, made)]
     node.switch.receive(port, bulk_packet(tcp_frame(PEER, node.mac, 5), partial), mesh.now)
     assert node.tap.frames == cut(tcp_frame(PEER, node.mac, 5), partial)
 
