@@ -16,13 +16,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from cloudvpn._fast.random cimport RandomSource
 from cloudvpn._fast.route cimport RouteTable
 
-cdef enum:
-    WAYS_MAX = 64
-
-cdef struct Way:
-    uint32_t port
-    uint32_t ping               # us, announced + link
-
 # The port for a frame to this MAC that came from the port `source`. LOCAL_PORT and NO_PORT as the route table says it;
 # `source` itself if there is no other way.
 cdef uint32_t scatter(

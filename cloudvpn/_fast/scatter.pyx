@@ -3,6 +3,7 @@
 
 from cloudvpn._fast.consts cimport HOP_COST_US, LOCAL_PORT, NO_PORT, NONE, PING_INFINITE
 from cloudvpn._fast.route cimport Destination, Offer
+from cloudvpn._fast.ways cimport WAYS_MAX, Way, add_way
 
 
 # HOT PATH
@@ -23,7 +24,7 @@ cdef uint32_t scatter(
 
 cdef uint32_t sort_ways(RouteTable routes, const Destination* destination, uint32_t source, Way* ways) noexcept:
     """The ways that a frame of this source may take, the nearest first; how many."""
-    cdef uint32_t at = destination.offers, count = 0, cost, place
+    cdef uint32_t at = destination.offers, count = 0, cost
     cdef uint32_t farthest = destination.dist if source == LOCAL_PORT else destination.dist - 1
     cdef const Offer* offer
     while at != NONE:
@@ -32,17 +33,8 @@ cdef uint32_t sort_ways(RouteTable routes, const Destination* destination, uint3
         cost = routes.cost(offer)
         if offer.port == source or offer.dist > farthest or cost == PING_INFINITE:
             continue
-        cost -= HOP_COST_US     # the same for all, but the ratio is one of pings
-        if count < WAYS_MAX:
-            count += 1
-        elif cost >= ways[WAYS_MAX - 1].ping:
-            continue
-        place = count - 1       # of the last, which goes if all are taken
-        while place > 0 and ways[place - 1].ping > cost:
-            ways[place] = ways[place - 1]
-            place -= 1
-        ways[place].port = offer.port
-        ways[place].ping = cost
+        # Without what each hop costs, the same for all: the ratio is one of pings.
+        count = add_way(ways, count, offer.port, cost - HOP_COST_US)
     return count
 
 

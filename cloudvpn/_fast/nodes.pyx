@@ -1,0 +1,765 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The labelled distance vector of version 2: how do I reach node N, and what must the neighbours be told?"""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport INT64_MAX, int32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from cloudvpn._fast.consts cimport (
+    ENTRIES_MAX, HOPS_MAX, LOCAL_PORT, NO_PORT, NODE_ROUTE_BYTES, NONE, PING_INFINITE, ROUTES_MAX, SEQ_REQUEST_BYTES,
+)
+from cloudvpn._fast.hash cimport buckets_for, keyed_hash
+from cloudvpn._fast.slotset cimport add_slot, has_slot, next_slot, remove_slot, set_words
+from cloudvpn._fast.ways cimport WAYS_MAX, add_way
+from cloudvpn._fast.wire cimport load_node_route, load_seq_request, store_node_route, store_seq_request
+
+cdef enum:
+    SEQ_JUMP_MAX = 1 << 16      # an honest node is never so far ahead of what was heard of it
+    GATHER_US = 20_000          # one death in a clique of 32 costs six times the messages without
+    ASK_FIRST_US = 500_000
+    ASK_LAST_US = 8_000_000
+    PASS_AGAIN_US = 1_000_000
+    PASS_MEMORY_US = 10_000_000
+    DRIFT_FIRST_US = 500_000
+    DRIFT_LAST_US = 10_000_000
+    RENEW_US = 100_000          # at least, between two seqs of our own
+    BETTER_US = 2_000           # and by a tenth: a way so much better is worth a change
+
+cdef int64_t NEVER = INT64_MAX
+cdef int64_t LONG_AGO = -(<int64_t>1 << 62)
+cdef int64_t FORGET_US = 180_000_000
+cdef int64_t RETRY_FORGET_US = 1_000_000
+
+
+cdef inline bint is_newer(uint32_t a, uint32_t b) noexcept nogil:
+    return <int32_t>(a - b) > 0
+
+
+cdef inline bint is_much_better(uint32_t cost, uint32_t than) noexcept nogil:
+    return cost < than and than - cost >= BETTER_US and <uint64_t>10 * (than - cost) >= than
+
+
+cdef class NodeTable:
+    """The ways to at most `max_nodes` others over ports 1 to `max_ports`; `first_seq` is this node's own at first.
+
+    Memory: 128 B a node; 28 B and 3 bits for each node and open link.
+    """
+
+    def __cinit__(
+        self, uint64_t me, uint32_t max_ports, RandomSource random not None, *,
+        uint32_t max_nodes=1024, uint32_t report_above=5000, uint32_t first_seq=1,
+    ):
+        cdef uint32_t port
+        if not 1 <= max_ports <= ROUTES_MAX or not 1 <= max_nodes <= ROUTES_MAX:
+            raise ValueError("ports and nodes are 1 to 65,535")
+        self.me = me
+        self.max_ports = max_ports
+        self.max_nodes = max_nodes
+        self.report_above = report_above
+        self.key.a = random.next64()
+        self.key.b = random.next64()
+        self.free_slot = NONE
+        self.due = NEVER
+        self.renew_at = LONG_AGO
+        self.bucket_mask = <uint32_t>(buckets_for(max_nodes + 1) - 1)
+        self.nodes = <Node*>calloc(max_nodes + 1, sizeof(Node))
+        self.buckets = <uint32_t*>calloc(self.bucket_mask + 1, sizeof(uint32_t))
+        self.changes = <uint32_t*>calloc(max_nodes + 1, sizeof(uint32_t))
+        self.neighbours = <Neighbour*>calloc(max_ports + 1, sizeof(Neighbour))
+        self.attached = <uint32_t*>calloc(max_ports, sizeof(uint32_t))
+        if (self.nodes == NULL or self.buckets == NULL or self.changes == NULL or self.neighbours == NULL
+                or self.attached == NULL):
+            raise MemoryError()
+        self.make_node(me)
+        self.node_count = 0
+        self.nodes[0].port = LOCAL_PORT
+        self.nodes[0].metric = 0
+        self.nodes[0].has_distance = self.nodes[0].told = True
+        self.nodes[0].seq = self.nodes[0].told_seq = self.wanted_seq = first_seq
+
+    def __dealloc__(self):
+        cdef uint32_t port
+        if self.neighbours != NULL:
+            for port in range(self.max_ports + 1):
+                free(self.neighbours[port].owed.words)
+                free(self.neighbours[port].offers)
+        free(self.attached)
+        free(self.neighbours)
+        free(self.changes)
+        free(self.buckets)
+        free(self.nodes)
+
+    # Links come and go.
+
+    cdef void attach(self, uint32_t port, int64_t now) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef uint32_t words = set_words(self.max_nodes + 1)
+        self.now = now
+        if neighbour.offers != NULL:
+            return
+        neighbour.offers = <Offer*>calloc(self.max_nodes + 1, sizeof(Offer))
+        neighbour.owed.words = <uint64_t*>calloc(3 * words, sizeof(uint64_t))
+        if neighbour.offers == NULL or neighbour.owed.words == NULL:
+            free(neighbour.offers)
+            free(neighbour.owed.words)
+            memset(neighbour, 0, sizeof(Neighbour))     # the link stays without routes, what it announces is refused
+            return
+        neighbour.urgent.words = neighbour.owed.words + words
+        neighbour.asks.words = neighbour.urgent.words + words
+        neighbour.place = self.attached_count
+        self.attached[self.attached_count] = port
+        self.attached_count += 1
+        self.owe_all(port)
+
+    cdef void detach(self, uint32_t port, int64_t now) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef uint32_t slot
+        if neighbour.offers == NULL:
+            return
+        self.now = now
+        self.cause = &self.changes_lost_link
+        self.attached_count -= 1
+        self.attached[neighbour.place] = self.attached[self.attached_count]
+        self.neighbours[self.attached[neighbour.place]].place = neighbour.place
+        self.ready -= neighbour.ready
+        for slot in range(1, self.touched):
+            if neighbour.offers[slot].present:
+                self.drop_offer(slot, port)
+        free(neighbour.owed.words)
+        free(neighbour.offers)
+        memset(neighbour, 0, sizeof(Neighbour))
+        # Whoever lost the short way to us hears a fresh number at once. Links lost together need one.
+        if self.renew_at != now + RENEW_US:
+            self.renew_own(self.nodes[0].seq + 1)
+
+    cdef void set_cost(self, uint32_t port, uint32_t cost, int64_t now) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef uint32_t slot
+        if neighbour.offers == NULL or neighbour.cost == cost:
+            return
+        self.now = now
+        self.cause = &self.changes_cost
+        neighbour.cost = cost
+        for slot in range(1, self.touched):
+            if neighbour.offers[slot].present:
+                self.offer_changed(slot, port)
+
+    # What the neighbours announce.
+
+    cdef void apply(self, uint32_t port, const uint8_t* entries, uint32_t count, int64_t now) noexcept:
+        cdef uint32_t at
+        cdef NodeRoute route
+        self.now = now
+        self.cause = &self.changes_offer
+        for at in range(count):
+            route = load_node_route(entries + at * NODE_ROUTE_BYTES)
+            if route.node == self.me:
+                self.hear_own(port, route.seq)
+            else:
+                self.take_update(port, &route)
+
+    cdef void take_update(self, uint32_t port, const NodeRoute* route) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef uint32_t slot = self.find(route.node)
+        cdef Offer* offer
+        if route.metric == PING_INFINITE or self.is_refused(slot, route):
+            # A refused update that left the old offer in place would be wrong for ever.
+            if slot != NONE and neighbour.offers != NULL and neighbour.offers[slot].present:
+                self.drop_offer(slot, port)
+            return
+        if neighbour.offers != NULL and slot == NONE:
+            slot = self.make_node(route.node)
+        if neighbour.offers == NULL or slot == NONE:
+            self.refused_full += 1
+            neighbour.overflowed = True
+            return
+        offer = &neighbour.offers[slot]
+        if offer.present and offer.seq == route.seq and offer.label == route.label and (
+                offer.metric == route.metric and offer.hops == route.hops):
+            return
+        if not offer.present:
+            self.add_offer(slot, port)
+        offer.seq = route.seq
+        offer.label = route.label
+        offer.metric = route.metric
+        offer.hops = route.hops
+        self.unfeasible += self.cost_by(slot, port) != PING_INFINITE and not self.is_feasible(slot, port)
+        self.offer_changed(slot, port)
+
+    cdef bint is_refused(self, uint32_t slot, const NodeRoute* route) noexcept:
+        cdef bint refused = route.hops > HOPS_MAX or route.label > route.metric
+        if slot != NONE and self.nodes[slot].has_distance and is_newer(route.seq, self.nodes[slot].seq):
+            refused |= route.seq - self.nodes[slot].seq > SEQ_JUMP_MAX
+        self.refused += refused
+        return refused
+
+    cdef void hear_own(self, uint32_t port, uint32_t seq) noexcept:
+        """Somebody knows a newer seq of ours than we gave out: a lie, but what we say counts only with a newer one."""
+        if not is_newer(seq, self.nodes[0].seq):
+            return
+        if seq - self.nodes[0].seq > SEQ_JUMP_MAX:
+            self.refused += 1
+            return
+        self.own_heard += 1
+        self.own_heard_port = port
+        self.renew_own(seq + 1)
+
+    cdef void renew_own(self, uint32_t seq) noexcept:
+        """Goes to this seq; when RENEW_US have passed since the last time."""
+        if is_newer(seq, self.wanted_seq):
+            self.wanted_seq = seq
+        if self.now < self.renew_at:
+            self.schedule(self.renew_at)
+            return
+        self.renew_at = self.now + RENEW_US
+        self.nodes[0].seq = self.nodes[0].told_seq = self.wanted_seq
+        self.owe(0, False)
+
+    cdef void owe_all(self, uint32_t port) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef uint32_t slot
+        if neighbour.offers == NULL:
+            return
+        for slot in range(self.touched):
+            if self.nodes[slot].told:
+                add_slot(&neighbour.owed, slot)
+        neighbour.quiet_until = LONG_AGO
+        self.wake(port)
+
+    cdef bint take_overflow(self, uint32_t port) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        if not neighbour.overflowed or neighbour.offers == NULL or self.node_count >= self.max_nodes:
+            return False
+        neighbour.overflowed = False
+        return True
+
+    # Where a frame goes.
+
+    # HOT PATH
+    cdef uint32_t find(self, uint64_t node) noexcept nogil:
+        cdef uint32_t at = self.buckets[keyed_hash(&self.key, node) & self.bucket_mask]
+        while at != 0 and self.nodes[at - 1].id != node:
+            at = self.nodes[at - 1].next
+        return at - 1           # 0 - 1 is NONE
+
+    # HOT PATH
+    cdef uint32_t port_of(self, uint64_t node) noexcept nogil:
+        cdef uint32_t slot = self.find(node)
+        return self.nodes[slot].port if slot != NONE else NO_PORT
+
+    cdef uint32_t sort_ways(self, uint64_t node, uint32_t source, Way* ways) noexcept:
+        cdef uint32_t slot = self.find(node), port, count = 0
+        cdef const Offer* offer
+        if slot == NONE:
+            return 0
+        port = self.nodes[slot].offers
+        while port != NO_PORT:
+            offer = &self.neighbours[port].offers[slot]
+            if port != source and offer.seq == self.nodes[slot].seq and self.is_feasible(slot, port):
+                count = add_way(ways, count, port, self.cost_by(slot, port))
+            port = offer.older
+        return count
+
+    cdef uint32_t take_changed(self) noexcept:
+        if self.change_count == 0:
+            return NONE
+        self.change_count -= 1
+        self.nodes[self.changes[self.change_count]].changed = False
+        return self.changes[self.change_count]
+
+    # Nodes and their offers.
+
+    cdef uint32_t make_node(self, uint64_t id) noexcept:
+        cdef uint32_t slot = self.free_slot
+        cdef uint32_t* head = &self.buckets[keyed_hash(&self.key, id) & self.bucket_mask]
+        cdef Node* node
+        if slot != NONE:
+            self.free_slot = self.nodes[slot].next
+        elif self.touched <= self.max_nodes:
+            slot = self.touched
+            self.touched += 1
+        else:
+            return NONE
+        node = &self.nodes[slot]
+        memset(node, 0, sizeof(Node))
+        node.id = id
+        node.next = head[0]
+        node.port = node.offers = NO_PORT
+        node.metric = PING_INFINITE
+        node.drift_at = node.ask_at = node.forget_at = NEVER
+        node.passed_at = LONG_AGO
+        head[0] = slot + 1
+        self.node_count += 1
+        return slot
+
+    cdef void forget_node(self, uint32_t slot) noexcept:
+        cdef Node* node = &self.nodes[slot]
+        cdef uint32_t* link = &self.buckets[keyed_hash(&self.key, node.id) & self.bucket_mask]
+        while link[0] != slot + 1:
+            link = &self.nodes[link[0] - 1].next
+        link[0] = node.next
+        node.next = self.free_slot
+        node.has_distance = False
+        node.forget_at = NEVER
+        self.free_slot = slot
+        self.node_count -= 1
+
+    cdef bint is_needed(self, uint32_t slot) noexcept:
+        """Whether somebody must still hear of it: the hosts, or a neighbour whose lane was full all the time."""
+        cdef uint32_t at
+        cdef Neighbour* neighbour
+        for at in range(self.attached_count):
+            neighbour = &self.neighbours[self.attached[at]]
+            if has_slot(&neighbour.owed, slot) or has_slot(&neighbour.asks, slot):
+                return True
+        return self.nodes[slot].changed
+
+    cdef void add_offer(self, uint32_t slot, uint32_t port) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef Offer* offer = &neighbour.offers[slot]
+        offer.present = True
+        offer.newer = NO_PORT
+        offer.older = self.nodes[slot].offers
+        if offer.older != NO_PORT:
+            self.neighbours[offer.older].offers[slot].newer = port
+        self.nodes[slot].offers = port
+        self.nodes[slot].forget_at = NEVER
+        neighbour.count += 1
+
+    cdef void drop_offer(self, uint32_t slot, uint32_t port) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef Node* node = &self.nodes[slot]
+        cdef Offer* offer = &neighbour.offers[slot]
+        if offer.newer != NO_PORT:
+            self.neighbours[offer.newer].offers[slot].older = offer.older
+        else:
+            node.offers = offer.older
+        if offer.older != NO_PORT:
+            self.neighbours[offer.older].offers[slot].newer = offer.newer
+        offer.present = False
+        neighbour.count -= 1
+        if node.offers == NO_PORT:
+            node.forget_at = self.now + (FORGET_US if node.has_distance else 0)
+            self.schedule(node.forget_at)
+        if node.port == port:
+            self.select(slot)
+        elif node.port == NO_PORT:
+            self.check_starving(slot)
+
+    # The next hop.
+
+    cdef uint32_t cost_by(self, uint32_t slot, uint32_t port) noexcept nogil:
+        """Of the whole way by this offer, us; PING_INFINITE: it cannot be used, whatever its label."""
+        cdef const Neighbour* neighbour = &self.neighbours[port]
+        cdef const Offer* offer = &neighbour.offers[slot]
+        if neighbour.cost == 0 or offer.hops >= HOPS_MAX:
+            return PING_INFINITE
+        return <uint32_t>min(<uint64_t>offer.metric + neighbour.cost, <uint64_t>PING_INFINITE)
+
+    cdef bint is_feasible(self, uint32_t slot, uint32_t port) noexcept nogil:
+        cdef const Node* node = &self.nodes[slot]
+        cdef const Offer* offer = &self.neighbours[port].offers[slot]
+        if self.cost_by(slot, port) == PING_INFINITE:
+            return False
+        return not node.has_distance or is_newer(offer.seq, node.seq) or (
+            offer.seq == node.seq and offer.label < node.label)
+
+    cdef void offer_changed(self, uint32_t slot, uint32_t port) noexcept:
+        cdef Node* node = &self.nodes[slot]
+        cdef bint feasible = self.is_feasible(slot, port)
+        cdef uint32_t cost = self.cost_by(slot, port)
+        if node.port == port:
+            # No worse than it was, it stays the best: no need to look at the others.
+            if feasible and cost <= node.metric:
+                self.take(slot, port)
+            else:
+                self.select(slot)
+        elif feasible and (node.port == NO_PORT or is_much_better(cost, node.metric)):
+            self.take(slot, port)
+        elif node.port == NO_PORT:
+            self.check_starving(slot)
+
+    cdef void select(self, uint32_t slot) noexcept:
+        """The feasible offer of least cost, then of fewest hops, then of the lowest port; the one in use is preferred."""
+        cdef uint32_t port = self.nodes[slot].offers, best = NO_PORT, least = PING_INFINITE, current = PING_INFINITE
+        cdef uint32_t cost
+        cdef const Offer* offer
+        while port != NO_PORT:
+            offer = &self.neighbours[port].offers[slot]
+            if self.is_feasible(slot, port):
+                cost = self.cost_by(slot, port)
+                if port == self.nodes[slot].port:
+                    current = cost
+                if cost < least or cost == least and (
+                        offer.hops < self.neighbours[best].offers[slot].hops
+                        or offer.hops == self.neighbours[best].offers[slot].hops and port < best):
+                    best = port
+                    least = cost
+            port = offer.older
+        if current != PING_INFINITE and not is_much_better(least, current):
+            best = self.nodes[slot].port
+        self.take(slot, best)
+
+    cdef void take(self, uint32_t slot, uint32_t port) noexcept:
+        cdef Node* node = &self.nodes[slot]
+        cdef uint32_t metric = PING_INFINITE
+        cdef uint8_t hops = 0
+        cdef bint moved = node.port != port
+        cdef const Offer* offer
+        if port != NO_PORT:
+            offer = &self.neighbours[port].offers[slot]
+            metric = self.cost_by(slot, port)
+            hops = offer.hops + 1
+            if not node.has_distance or is_newer(offer.seq, node.seq):
+                node.seq = offer.seq
+                node.label = metric
+                node.has_distance = True
+            node.label = min(node.label, metric)
+        if (moved or metric != node.metric or hops != node.hops) and not node.changed:
+            node.changed = True
+            self.changes[self.change_count] = slot
+            self.change_count += 1
+        node.port = port
+        node.metric = metric
+        node.hops = hops
+        self.tell(slot)
+        self.check_starving(slot)
+        if moved:
+            self.cause[0] += 1
+            # The way of a request that was passed on is another now, and its answer has not come.
+            if port != NO_PORT and self.now - node.passed_at < PASS_MEMORY_US and port != node.passed_from and (
+                    is_newer(node.passed_seq, node.seq)):
+                self.requests_passed += 1
+                self.ask(slot, port, node.passed_seq, node.passed_hops - 1)
+
+    # What the neighbours are told.
+
+    cdef void tell(self, uint32_t slot) noexcept:
+        """Owes it to all if it differs enough from what they know."""
+        cdef Node* node = &self.nodes[slot]
+        cdef uint32_t moved = max(node.metric, node.told_metric) - min(node.metric, node.told_metric)
+        cdef bint rests
+        if node.port == NO_PORT:
+            node.drift_at = NEVER
+            if node.told:
+                node.told = False
+                self.owe(slot, True)
+        elif (not node.told or node.seq != node.told_seq or node.hops != node.told_hops
+                or moved > max(self.report_above, node.told_metric // 4)):
+            node.drift_wait = DRIFT_FIRST_US // 2
+            self.tell_all(slot)
+        elif moved == 0:
+            node.drift_at = NEVER
+        elif node.drift_at <= self.now:
+            self.tell_all(slot)
+        elif node.drift_at == NEVER:
+            # Soon, so that it has come to the end of a chain of nodes before long; seldom if it goes on and on.
+            rests = self.now - node.told_at >= DRIFT_LAST_US
+            node.drift_wait = DRIFT_FIRST_US if rests else min(2 * node.drift_wait, <int64_t>DRIFT_LAST_US)
+            node.drift_at = self.now + node.drift_wait
+            self.schedule(node.drift_at)
+
+    cdef void tell_all(self, uint32_t slot) noexcept:
+        cdef Node* node = &self.nodes[slot]
+        node.told = True
+        node.told_at = self.now
+        node.told_seq = node.seq
+        node.told_hops = node.hops
+        node.told_metric = node.metric
+        node.drift_at = NEVER
+        self.owe(slot, False)
+
+    cdef void owe(self, uint32_t slot, bint urgent) noexcept:
+        cdef uint32_t at
+        for at in range(self.attached_count):
+            add_slot(&self.neighbours[self.attached[at]].owed, slot)
+            if urgent:
+                add_slot(&self.neighbours[self.attached[at]].urgent, slot)
+            self.wake(self.attached[at])
+
+    cdef void wake(self, uint32_t port) noexcept:
+        """Finds out whether something may leave now, and when the rest may."""
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef bint ready = neighbour.urgent.count or neighbour.asks.count or (
+            neighbour.owed.count and self.now >= neighbour.quiet_until)
+        self.ready += ready - neighbour.ready
+        neighbour.ready = ready
+        if neighbour.owed.count and self.now < neighbour.quiet_until:
+            self.schedule(neighbour.quiet_until)
+
+    cdef uint32_t updates_for(self, uint32_t port, int64_t now) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        neighbour.asked_at = self.now = now
+        return min(neighbour.owed.count if now >= neighbour.quiet_until else neighbour.urgent.count,
+                   <uint32_t>ENTRIES_MAX)
+
+    cdef uint32_t requests_for(self, uint32_t port, int64_t now) noexcept:
+        self.now = now
+        return min(self.neighbours[port].asks.count, <uint32_t>ENTRIES_MAX)
+
+    cdef void write_updates(self, uint32_t port, uint8_t* out, uint32_t count) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef uint32_t written = 0, slot
+        cdef const Node* node
+        cdef NodeRoute route
+        if neighbour.owed.count <= count and neighbour.urgent.count < neighbour.owed.count:
+            neighbour.quiet_until = neighbour.asked_at + GATHER_US
+        while written < count:
+            slot = next_slot(&neighbour.urgent if neighbour.urgent.count else &neighbour.owed, 0, self.touched)
+            node = &self.nodes[slot]
+            route.node = node.id
+            route.seq = node.seq
+            route.label = node.label
+            route.metric = node.told_metric if node.told else PING_INFINITE
+            route.hops = node.told_hops if node.told else 0
+            store_node_route(out + written * NODE_ROUTE_BYTES, &route)
+            remove_slot(&neighbour.urgent, slot)
+            remove_slot(&neighbour.owed, slot)
+            written += 1
+        self.wake(port)
+
+    cdef void write_requests(self, uint32_t port, uint8_t* out, uint32_t count) noexcept:
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef uint32_t written = 0, slot = 0
+        cdef SeqRequest request
+        while written < count:
+            slot = next_slot(&neighbour.asks, slot, self.touched)
+            request.node = self.nodes[slot].id
+            request.seq = neighbour.offers[slot].ask_seq
+            request.hops = neighbour.offers[slot].ask_hops
+            store_seq_request(out + written * SEQ_REQUEST_BYTES, &request)
+            remove_slot(&neighbour.asks, slot)
+            written += 1
+        self.wake(port)
+
+    # Requests.
+
+    cdef void check_starving(self, uint32_t slot) noexcept:
+        """Asks at once when offers are there and none may be used. One past the hop limit could never be."""
+        cdef Node* node = &self.nodes[slot]
+        cdef uint32_t port = node.offers
+        if node.port == NO_PORT:
+            while port != NO_PORT and self.cost_by(slot, port) == PING_INFINITE:
+                port = self.neighbours[port].offers[slot].older
+        if node.port != NO_PORT or port == NO_PORT:
+            node.ask_at = NEVER
+        elif node.ask_at == NEVER:
+            node.ask_wait = ASK_FIRST_US
+            self.ask_all(slot)
+
+    cdef void ask_all(self, uint32_t slot) noexcept:
+        cdef Node* node = &self.nodes[slot]
+        cdef uint32_t port = node.offers
+        while port != NO_PORT:
+            if self.cost_by(slot, port) != PING_INFINITE:
+                self.requests_sent += 1
+                self.ask(slot, port, node.seq + 1, HOPS_MAX)
+            port = self.neighbours[port].offers[slot].older
+        node.ask_at = self.now + node.ask_wait
+        node.ask_wait = min(2 * node.ask_wait, <int64_t>ASK_LAST_US)
+        self.schedule(node.ask_at)
+
+    cdef void ask(self, uint32_t slot, uint32_t port, uint32_t seq, uint8_t hops) noexcept:
+        """Joined with what waits for this node already: the newer seq, the larger hop limit."""
+        cdef Neighbour* neighbour = &self.neighbours[port]
+        cdef Offer* offer = &neighbour.offers[slot]
+        cdef bint waits = has_slot(&neighbour.asks, slot)
+        if not waits or is_newer(seq, offer.ask_seq):
+            offer.ask_seq = seq
+        offer.ask_hops = max(hops, offer.ask_hops) if waits else hops
+        add_slot(&neighbour.asks, slot)
+        self.wake(port)
+
+    cdef void hear_requests(self, uint32_t port, const uint8_t* entries, uint32_t count, int64_t now) noexcept:
+        cdef uint32_t at
+        cdef SeqRequest request
+        self.now = now
+        for at in range(count):
+            request = load_seq_request(entries + at * SEQ_REQUEST_BYTES)
+            request.hops = min(request.hops, <uint8_t>HOPS_MAX)
+            self.hear_request(port, &request)
+
+    cdef void hear_request(self, uint32_t port, const SeqRequest* request) noexcept:
+        cdef uint32_t slot = self.find(request.node)
+        if slot == 0:
+            if is_newer(request.seq, self.nodes[0].seq):
+                # Not to what was asked for: who asks for a seq far ahead would have us refused.
+                self.requests_answered += 1
+                self.renew_own(self.nodes[0].seq + 1)
+        elif slot != NONE and request.hops > 0 and (
+                self.nodes[slot].port == NO_PORT or is_newer(request.seq, self.nodes[slot].seq)):
+            # Else the answer is on its way to the neighbour: links are ordered.
+            self.pass_on(slot, port, request)
+
+    cdef void pass_on(self, uint32_t slot, uint32_t port, const SeqRequest* request) noexcept:
+        cdef Node* node = &self.nodes[slot]
+        cdef uint32_t to = node.offers
+        # A smaller hop limit that came first must not silence one that reaches farther.
+        if self.now - node.passed_at < PASS_AGAIN_US and request.hops <= node.passed_hops and (
+                not is_newer(request.seq, node.passed_seq)):
+            return
+        node.passed_at = self.now
+        node.passed_seq = request.seq
+        node.passed_from = port
+        node.passed_hops = request.hops
+        if node.port != NO_PORT and node.port != port:
+            self.requests_passed += 1
+            self.ask(slot, node.port, request.seq, request.hops - 1)
+            return
+        while to != NO_PORT:
+            if to != port:
+                self.requests_passed += 1
+                self.ask(slot, to, request.seq, request.hops - 1)
+            to = self.neighbours[to].offers[slot].older
+
+    # Time passes.
+
+    cdef void schedule(self, int64_t at) noexcept:
+        self.due = min(self.due, at)
+
+    cdef void run(self, int64_t now) noexcept:
+        cdef uint32_t at, slot
+        cdef Node* node
+        if now < self.due:
+            return
+        self.now = now
+        self.due = NEVER
+        if self.wanted_seq != self.nodes[0].seq:
+            self.renew_own(self.wanted_seq)
+        for slot in range(1, self.touched):
+            node = &self.nodes[slot]
+            if node.ask_at <= now:
+                self.ask_all(slot)
+            if node.drift_at <= now:
+                self.tell(slot)
+            if node.forget_at <= now:
+                if self.is_needed(slot):
+                    node.forget_at = now + RETRY_FORGET_US
+                else:
+                    self.forget_node(slot)
+            self.schedule(min(node.ask_at, min(node.drift_at, node.forget_at)))
+        for at in range(self.attached_count):
+            self.wake(self.attached[at])
+
+    # What Python sees, for status, tests and benchmarks.
+
+    def best(self):
+        """The nodes that are reachable, this one first, as `(node, port, metric us, hops, seq)`."""
+        cdef uint32_t slot
+        return [describe(&self.nodes[slot]) for slot in range(self.touched) if self.nodes[slot].port != NO_PORT]
+
+    def offered_by(self, uint32_t port):
+        """What this port offers, as announced: `(node, seq, label, metric us, hops)`."""
+        cdef uint32_t slot
+        cdef const Offer* offer = self.neighbours[self.checked(port)].offers
+        return [
+            (self.nodes[slot].id, offer[slot].seq, offer[slot].label, offer[slot].metric, offer[slot].hops)
+            for slot in range(1, self.touched) if offer != NULL and offer[slot].present
+        ]
+
+    def count_of(self, uint32_t port):
+        """The number of nodes that this port offers."""
+        return self.neighbours[self.checked(port)].count
+
+    def distances(self):
+        """The feasible distances of the others as `(node, seq, label us)`, remembered 180 s longer than their offers."""
+        cdef uint32_t slot
+        return [(self.nodes[slot].id, self.nodes[slot].seq, self.nodes[slot].label)
+                for slot in range(1, self.touched) if self.nodes[slot].has_distance]
+
+    def starving(self):
+        """The nodes that are asked for."""
+        cdef uint32_t slot
+        return [self.nodes[slot].id for slot in range(1, self.touched) if self.nodes[slot].ask_at != NEVER]
+
+    def changed(self):
+        """The nodes whose next hop, metric or hops changed since the last call, as `best` has them, port None: gone."""
+        cdef uint32_t slot = self.take_changed()
+        nodes = []
+        while slot != NONE:
+            nodes.append(describe(&self.nodes[slot]))
+            slot = self.take_changed()
+        return nodes
+
+    def port_to(self, uint64_t node):
+        """The port on the way to a node, 0 for this one, or None."""
+        cdef uint32_t port = self.port_of(node)
+        return None if port == NO_PORT else port
+
+    def ways(self, uint64_t node, uint32_t source):
+        """What multipath may choose from, the nearest first, as `(port, cost us)`."""
+        cdef Way ways[WAYS_MAX]
+        cdef uint32_t at, count = self.sort_ways(node, source, ways)
+        return [(ways[at].port, ways[at].ping) for at in range(count)]
+
+    def open_port(self, uint32_t port, int64_t now):
+        self.attach(self.checked(port), now)
+
+    def close_port(self, uint32_t port, int64_t now):
+        self.detach(self.checked(port), now)
+
+    def measure_port(self, uint32_t port, uint32_t cost, int64_t now):
+        """Sets the cost of a link, us."""
+        self.set_cost(self.checked(port), cost, now)
+
+    def receive_updates(self, uint32_t port, const uint8_t[::1] entries not None, int64_t now):
+        """Takes the entries of a type 10, as on the wire."""
+        self.apply(self.checked(port), &entries[0] if entries.shape[0] else NULL,
+                   <uint32_t>(entries.shape[0] // NODE_ROUTE_BYTES), now)
+
+    def receive_requests(self, uint32_t port, const uint8_t[::1] entries not None, int64_t now):
+        """Takes the entries of a type 11, as on the wire."""
+        self.hear_requests(self.checked(port), &entries[0] if entries.shape[0] else NULL,
+                           <uint32_t>(entries.shape[0] // SEQ_REQUEST_BYTES), now)
+
+    def receive_route_request(self, uint32_t port):
+        """Takes a type 7."""
+        self.owe_all(self.checked(port))
+
+    def asks_again(self, uint32_t port):
+        """Whether nodes of this port were refused and there is room again; True only once."""
+        return self.take_overflow(self.checked(port))
+
+    def run_timers(self, int64_t now):
+        self.run(now)
+
+    def updates(self, uint32_t port, int64_t now, uint32_t most=ENTRIES_MAX):
+        """The entries of the next type 10 for this port, at most so many; they count as sent."""
+        cdef uint32_t count = min(self.updates_for(self.checked(port), now), most)
+        cdef uint8_t* out = <uint8_t*>PyMem_Malloc(max(count, <uint32_t>1) * NODE_ROUTE_BYTES)
+        if out == NULL:
+            raise MemoryError()
+        try:
+            self.write_updates(port, out, count)
+            return out[:count * NODE_ROUTE_BYTES]
+        finally:
+            PyMem_Free(out)
+
+    def requests(self, uint32_t port, int64_t now, uint32_t most=ENTRIES_MAX):
+        """The entries of the next type 11 for this port, at most so many; they count as sent."""
+        cdef uint32_t count = min(self.requests_for(self.checked(port), now), most)
+        cdef uint8_t* out = <uint8_t*>PyMem_Malloc(max(count, <uint32_t>1) * SEQ_REQUEST_BYTES)
+        if out == NULL:
+            raise MemoryError()
+        try:
+            self.write_requests(port, out, count)
+            return out[:count * SEQ_REQUEST_BYTES]
+        finally:
+            PyMem_Free(out)
+
+    def leaving(self, int64_t now):
+        """Runs what is due and takes all that may leave now: `(port, updates, requests)`."""
+        self.run(now)
+        ports = [self.attached[at] for at in range(self.attached_count)] if self.ready else []
+        return [(port, self.updates(port, now), self.requests(port, now)) for port in ports
+                if self.neighbours[<uint32_t>port].ready]
+
+    cdef uint32_t checked(self, uint32_t port) except? 0xFFFFFFFF:
+        if not 1 <= port <= self.max_ports:
+            raise IndexError(f"port {port} of {self.max_ports}")
+        return port
+
+
+cdef tuple describe(const Node* node):
+    return node.id, None if node.port == NO_PORT else node.port, node.metric, node.hops, node.seq
