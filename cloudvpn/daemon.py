@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import signal
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,8 +65,9 @@ def build_switch(config: Config) -> Switch:
     switch = Switch(
         routes, IdCache(config.br_id_cache_size, random), random,
         max_frame=config.conn_mtu, keepalive=config.conn_keepalive, timeout=config.conn_timeout,
-        max_waiting=config.max_waiting_total,
+        max_waiting=config.max_waiting_total, max_nodes=config.max_nodes, max_link_claims=config.max_link_claims,
     )
+    switch.beat(monotonic_us(), int(time.time()))   # from here on it knows the time
     set_policy(switch, config)
     return switch
 
@@ -80,6 +82,7 @@ def set_policy(switch: Switch, config: Config) -> None:
         allowed=config.broadcast_filter_allow,
         broadcast_limit=config.broadcast_limit,
     )
+    switch.set_learning(config.learn_macs, config.mac_age, config.max_local_macs)
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -153,7 +156,7 @@ class Node:
 
     def describe(self) -> str:
         """For `systemctl status`."""
-        return f"links up: {self.switch.up_count}, MACs known: {self.switch.routes.destination_count}"
+        return f"links up: {self.switch.up_count}, MACs known: {self.switch.known_count}"
 
     def give_up_rights(self) -> None:
         """All that needs them is done. Raises SetupError."""
@@ -205,7 +208,7 @@ class Node:
         self.loop.call_at(self.beat_at, self.beat)
         if self.interface is not None:
             self.interface.look()
-        self.mesh.close_silent(self.switch.beat(monotonic_us()))
+        self.mesh.close_silent(self.switch.beat(monotonic_us(), int(time.time())))
         self.storms.look(self.loop.time())
 
 

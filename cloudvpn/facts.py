@@ -36,11 +36,22 @@ class TrafficFacts:
 
 @dataclass(slots=True)
 class OfferFacts:
-    """One route that a peer announces."""
+    """One route that a peer of version 1 announces."""
 
     mac: int = fact("the destination")
     distance: int = fact("from the peer on", "links")
     ping_us: int = fact("from the peer on", "us")
+
+
+@dataclass(slots=True)
+class NodeOfferFacts:
+    """How a peer of version 2 reaches a node, as it says: docs/routing.md."""
+
+    node: str = fact("id of the destination")
+    sequence: int = fact("number that the destination raises when its surroundings change")
+    label: int = fact("least cost that the peer ever had under this number", "us")
+    cost_us: int = fact("from the peer on", "us")
+    hops: int = fact("from the peer on", "links")
 
 
 @dataclass(slots=True)
@@ -49,7 +60,7 @@ class LinkFacts:
 
     connection: int = fact("number of the link, given again when it is gone")
     ping_us: int = fact("last measured; 0: not yet", "us")
-    route_count: int = fact("routes that the peer announces", "routes")
+    route_count: int = fact("routes that the peer announces; in version 2 hosts", "routes")
     descriptor: int = fact("of its socket")
     host: str = fact("address of the peer")
     port: int = fact("of the peer")
@@ -61,7 +72,10 @@ class LinkFacts:
     waiting_frames: int = fact("in the queue of the link; a super-frame is one", "frames")
     dropped_frames: int = fact("that were to go over this link and were lost", "frames")
     broadcasts_refused: int = fact("from the peer, dropped because of `broadcast_limit`", "frames")
-    offers: list[OfferFacts] | None = fact("what the peer announces, sorted by MAC; null without `status-verbose`")
+    node: str | None = fact("who the peer is in version 2: an id that it draws at each start; null: it did not say yet")
+    offers: list[OfferFacts] | None = fact(
+        "what a peer of version 1 announces, sorted by MAC; null without `status-verbose`")
+    node_offers: list[NodeOfferFacts] | None = fact("the same of version 2, sorted by node")
 
 
 @dataclass(slots=True)
@@ -86,6 +100,21 @@ class RouteFacts:
     connection: int = fact("the link; -1: this node itself")
     ping_us: int = fact("of the whole way", "us")
     distance: int = fact("of the whole way; 0: this node itself", "links")
+    kind: str = fact(
+        "`fixed`: MAC of a node's interface, `learned`: host behind one, `foreign`: behind a link of version 1 elsewhere, "
+        "`old`: behind one of ours")
+    node: str | None = fact("id of the node where it is; null: behind a link of version 1")
+
+
+@dataclass(slots=True)
+class WayFacts:
+    """The way that is used to a node of version 2."""
+
+    node: str = fact("its id")
+    connection: int = fact("the link; -1: this node itself")
+    cost_us: int = fact("of the whole way: smoothed pings + 2 for each link", "us")
+    hops: int = fact("of the whole way", "links")
+    sequence: int = fact("number that the node raises when its surroundings change")
 
 
 @dataclass(slots=True)
@@ -106,6 +135,16 @@ class RefusedFacts:
     own: int = fact("our own MAC or a group MAC; every neighbour announces our own MAC back to us, so this grows")
     far: int = fact("at `route_max_dist` or over")
     full: int = fact("over `max_remote_routes`")
+
+
+@dataclass(slots=True)
+class RoutingFacts:
+    """What happened to ways in version 2 since the start; docs/routing.md."""
+
+    changes: dict[str, int] = fact("other ways were taken, by cause")
+    announcements: dict[str, int] = fact("what was refused, asked for and passed on")
+    hosts: dict[str, int] = fact("claims of hosts: refused, moved, disputed")
+    links_slowed: int = fact("times that a link was not read for a while, because it brought too many routes")
 
 
 @dataclass(slots=True)
@@ -141,7 +180,10 @@ class NodeFacts:
     routes: list[RouteFacts] = fact("sorted by MAC")
     frames: FrameFacts = fact("where they went")
     dropped: dict[str, int] = fact("lost frames by reason, see below", "frames")
-    routes_refused: RefusedFacts = fact("since the start")
+    routes_refused: RefusedFacts = fact("since the start, from links of version 1")
+    node_id: str = fact("who this node is in version 2; drawn at each start")
+    nodes: list[WayFacts] = fact("of version 2, this one too, sorted by id")
+    routing: RoutingFacts = fact("since the start")
     ids_came_back: int = fact("broadcasts that came after their id was forgotten: `br_id_cache_size` is too small")
     expiring: list[ExpiringFacts] = fact("the first to end comes first")
     events: dict[str, int] = fact("what happened to links since the start, see below")

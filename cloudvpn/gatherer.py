@@ -18,10 +18,13 @@ from cloudvpn.facts import (
     LinkFacts,
     ListenerFacts,
     NodeFacts,
+    NodeOfferFacts,
     OfferFacts,
     RefusedFacts,
     RouteFacts,
+    RoutingFacts,
     TrafficFacts,
+    WayFacts,
 )
 from cloudvpn.interface import Interface
 from cloudvpn.log import escape
@@ -56,11 +59,16 @@ class Gatherer:
             listeners=[ListenerFacts(*listener.socket.getsockname()[:2]) for listener in mesh.listeners],
             links=[self.link_facts(link, now, seconds, with_offers) for link in links],
             traffic=traffic_facts(total, self.total_before, seconds),
-            routes=[RouteFacts(mac, port - 1, ping, dist) for mac, port, ping, dist in sorted(routes.best())],
+            routes=[RouteFacts(mac, port - 1, ping, dist, kind, name_node(owner))
+                    for mac, port, ping, dist, kind, owner in switch.known()],
             frames=FrameFacts(switch.frames_from_tap, switch.frames_to_tap, switch.frames_from_links,
                               switch.frames_to_links, switch.copies),
             dropped=switch.dropped(),
             routes_refused=RefusedFacts(routes.refused_own, routes.refused_far, routes.refused_full),
+            node_id=f"{switch.node_id:016x}",
+            nodes=[WayFacts(f"{node:016x}", port - 1, metric, hops, sequence)
+                   for node, port, metric, hops, sequence in sorted(switch.nodes.best())],
+            routing=RoutingFacts(**switch.routing_counters(), links_slowed=switch.links_slowed),
             ids_came_back=switch.ids.came_back,
             expiring=[ExpiringFacts(ending.what, ending.time, ending.remedy)
                       for ending in find_endings(mesh.credentials, mesh.peers(), time)],
@@ -72,12 +80,17 @@ class Gatherer:
         return facts
 
     def link_facts(self, link: Link, now: float, seconds: float, with_offers: bool) -> LinkFacts:
-        routes, info = self.mesh.switch.routes, link.info
-        offers = [OfferFacts(*offer) for offer in sorted(routes.offered_by(link.index))] if with_offers else None
+        switch, info = self.mesh.switch, link.info
+        offers = node_offers = None
+        if with_offers and link.version == 1:
+            offers = [OfferFacts(*offer) for offer in sorted(switch.routes.offered_by(link.index))]
+        elif with_offers:
+            node_offers = [NodeOfferFacts(f"{node:016x}", *offer)
+                           for node, *offer in sorted(switch.nodes.offered_by(link.index))]
         return LinkFacts(
             connection=link.index - 1,
             ping_us=link.echo.ping,
-            route_count=routes.count_of(link.index),
+            route_count=(switch.routes if link.version == 1 else switch.hosts).count_of(link.index),
             descriptor=info.descriptor,
             host=info.remote[0],
             port=info.remote[1],
@@ -89,8 +102,14 @@ class Gatherer:
             waiting_frames=link.queue.waiting_data,
             dropped_frames=link.frames_dropped,
             broadcasts_refused=link.broadcasts_refused,
+            node=name_node(link.peer_id),
             offers=offers,
+            node_offers=node_offers,
         )
+
+
+def name_node(node: int) -> str | None:
+    return f"{node:016x}" if node else None
 
 
 def traffic_facts(now: Traffic, before: Traffic, seconds: float) -> TrafficFacts:

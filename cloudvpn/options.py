@@ -271,7 +271,6 @@ STATUS = "Status and log"
 
 # The features to come.
 _HANDSHAKES = "limits of handshakes"
-_ROUTING_2 = "routing version 2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,12 +401,12 @@ class Config:
     heartbeat: int = option(
         ROUTING, DURATION, 50 * MS, "route updates, retries and exports are done once per beat", MS, 60 * SECOND,
         live=True)
-    learn_macs: bool = option(ROUTING, YES_NO, False, "announce the hosts behind the interface", pending=_ROUTING_2)
+    learn_macs: bool = option(ROUTING, YES_NO, False, "announce the hosts behind the interface", live=True)
     mac_age: int = option(
-        ROUTING, DURATION, 5 * MINUTE, "forget a host that was silent for this long", SECOND, DAY, pending=_ROUTING_2)
-    max_local_macs: int = option(ROUTING, COUNT, 4096, "hosts behind the interface", 1, M, pending=_ROUTING_2)
-    max_nodes: int = option(ROUTING, COUNT, 1024, "nodes known", 1, U16, pending=_ROUTING_2)
-    max_link_claims: int = option(ROUTING, COUNT, 65536, "claims taken from one link", 1, 16 * M, pending=_ROUTING_2)
+        ROUTING, DURATION, 5 * MINUTE, "forget a host that was silent for this long", SECOND, DAY, live=True)
+    max_local_macs: int = option(ROUTING, COUNT, 4096, "hosts behind the interface", 1, M, live=True)
+    max_nodes: int = option(ROUTING, COUNT, 1024, "nodes known", 1, U16)
+    max_link_claims: int = option(ROUTING, COUNT, 65536, "announced hosts taken from one link", 1, 16 * M)
 
     max_waiting_proto_packets: int = option(
         QUEUES, COUNT, 64, "protocol packets waiting on one link; one that overflows gets a full route set when it "

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime, timezone
@@ -86,6 +87,8 @@ def _link_lines(link: LinkFacts) -> Iterator[str]:
         yield f" = over broadcast_limit {link.broadcasts_refused} frames"
     for offer in link.offers or ():
         yield f" `--route to {format_mac(offer.mac)} \tdist {offer.distance} \tping {offer.ping_us}"
+    for way in link.node_offers or ():
+        yield f" `--node {way.node} \thops {way.hops} \tcost {way.cost_us}"
 
 
 def _traffic_lines(label: str, traffic: TrafficFacts) -> Iterator[str]:
@@ -111,6 +114,15 @@ def _new_lines(facts: NodeFacts) -> Iterator[str]:
     yield f"dropped: {_counters(facts.dropped)}"
     yield (f"routes refused: own {refused.own}, far {refused.far}, full {refused.full}; "
            f"broadcast ids that came back after they were forgotten {facts.ids_came_back}")
+    yield f"node: {facts.node_id}"
+    hosts = Counter(route.node for route in facts.routes)
+    for way in facts.nodes:
+        yield (f"node {way.node} \tvia conn {way.connection} \tcost {way.cost_us} \thops {way.hops} "
+               f"\thosts {hosts[way.node]}")
+    routing = facts.routing
+    yield f"ways changed: {_counters(routing.changes)}"
+    yield f"ways announced: {_counters(routing.announcements)}; links slowed {routing.links_slowed}"
+    yield f"hosts: {_counters(routing.hosts)}"
     for one in facts.expiring:
         yield f"expiring: {Ending(one.what, one.time, one.remedy).describe(facts.time)}"
     yield f"links: {_counters(facts.events) or 'none yet'}"

@@ -194,14 +194,22 @@ cdef class RouteUpdate(Loop):
 
     def prepare(self):
         self.routes.apply(self.port, self.before, self.whole)
-        self.routes.write_diff(told)
+        self.tell()
 
     def run(self):
         if self.whole:
             self.routes.apply_set(self.port, self.after, self.ops)
         else:
             self.routes.apply_diff(self.port, self.after, self.ops)
-        return self.routes.write_diff(told)
+        return self.tell()
+
+    cdef uint32_t tell(self):
+        """To a neighbour that leads nowhere."""
+        cdef uint32_t count
+        self.routes.begin_changes()
+        count = self.routes.write_diff(NO_PORT, told)
+        self.routes.end_changes()
+        return count
 
 
 cdef class NewIds(Loop):

@@ -21,7 +21,6 @@ from cloudvpn._fast.slots cimport Links, List, Slots
 cdef enum:
     ME = 0                      # slot of the owner that is this node
     MOVES_MAX = 5
-    FOREIGN_PORT = 0xFFFFFFFE   # the host is known from a link of version 1 here
 
 cdef enum Kind:
     WITHDRAWN
@@ -67,6 +66,8 @@ cdef struct HostRoute:
     uint32_t port               # as lookup
     uint32_t ping               # us, of the whole way; 0: there is none
     uint32_t hops
+    uint32_t claimed_ping       # us, beyond its owner
+    uint8_t claimed_hops        # beyond its owner
     Kind kind
 
 
@@ -111,6 +112,9 @@ cdef class ClaimTable:
     cdef void track(self, bint on) noexcept
     cdef uint32_t take_changed(self) noexcept
     cdef HostRoute route_of(self, uint32_t host) noexcept nogil
+    # The same without our own claims.
+    cdef HostRoute route_beyond(self, uint32_t host) noexcept nogil
+    cdef HostRoute route_by(self, uint32_t host, uint32_t claim) noexcept nogil
 
     cdef uint32_t find_host(self, uint64_t mac) noexcept nogil
     cdef uint32_t find_owner(self, uint64_t node) noexcept nogil

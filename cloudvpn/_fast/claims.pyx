@@ -4,7 +4,7 @@
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from cloudvpn._fast.consts cimport LOCAL_PORT, NO_PORT, NONE, PING_INFINITE
+from cloudvpn._fast.consts cimport FOREIGN_PORT, LOCAL_PORT, NO_PORT, NONE, PING_INFINITE
 from cloudvpn._fast.hash cimport keyed_hash
 from cloudvpn._fast.slots cimport append_to, clear_list, close_slots, give_slot, open_slots, remove_from, take_slot
 
@@ -400,19 +400,27 @@ cdef class ClaimTable:
         return host
 
     cdef HostRoute route_of(self, uint32_t host) noexcept nogil:
-        cdef Host* entry = &self.hosts[host]
+        return self.route_by(host, self.hosts[host].best)
+
+    cdef HostRoute route_beyond(self, uint32_t host) noexcept nogil:
+        return self.route_by(host, self.best_but(host, ME))
+
+    cdef HostRoute route_by(self, uint32_t host, uint32_t at) noexcept nogil:
         cdef HostRoute route
-        route.mac = entry.mac
-        route.kind = <Kind>entry.kind
+        cdef const Owner* owner
+        route.mac = self.hosts[host].mac
+        route.kind = WITHDRAWN
         route.port = NO_PORT
-        route.ping = route.hops = 0
-        if entry.best != NONE:
-            route.port = self.owners[entry.owner].port
-            if entry.owner == ME and route.kind == FOREIGN:
-                route.port = FOREIGN_PORT
+        route.ping = route.hops = route.claimed_ping = route.claimed_hops = 0
+        if at != NONE:
+            owner = &self.owners[self.claims[at].owner]
+            route.kind = self.kind_of(at)
+            route.port = FOREIGN_PORT if self.claims[at].owner == ME and route.kind == FOREIGN else owner.port
+            route.claimed_ping = self.claims[at].ping
+            route.claimed_hops = self.claims[at].hops
             route.ping = max(1, <uint32_t>min(
-                <uint64_t>self.owners[entry.owner].metric + self.claims[entry.best].ping, <uint64_t>PING_INFINITE))
-            route.hops = self.owners[entry.owner].hops + self.claims[entry.best].hops
+                <uint64_t>owner.metric + route.claimed_ping, <uint64_t>PING_INFINITE))
+            route.hops = <uint32_t>owner.hops + route.claimed_hops
         return route
 
     # What Python sees, for status and tests.

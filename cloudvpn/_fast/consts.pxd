@@ -24,6 +24,7 @@ cdef enum:
     BULK_BYTES = 20             # egress[8] hops[1] flags[1] offload header[10], before the frame of type 8
     HELLO_BYTES = 12            # node id[8] features[4]
     HOPS_MAX = 64               # hop limit of a new frame
+    MAC_BYTES = 6
     FRAME_HEADER_BYTES = 14     # to[6] from[6] type[2]: the least Ethernet frame on the wire
     ROUTE_BYTES = 12            # mac[6] dist[2] ping[4]
     ROUTES_MAX = 65535          # entries that the u16 of a header can count
@@ -43,11 +44,14 @@ cdef enum:
 
     LOCAL_PORT = 0              # the TAP; links are ports 1..max_connections
     NO_PORT = 0xFFFFFFFF
+    FOREIGN_PORT = 0xFFFFFFFE   # `hosts`: known from a link of version 1 here, `routes` has the port
     NONE = 0xFFFFFFFF           # end of a chain in the tables
 
 cdef enum:
     OWN_PING_US = 1             # what a node announces for its own MAC: 0 would delete it
     HOP_COST_US = 2             # added for each hop, so that a longer way never looks equal
+    GAIN_US = 2000              # another way of as many hops must be better by this, and by a tenth
+    HOLD_BEATS = 20             # heartbeats without a way, until any will do (version 1)
 
 # Flags of a type 8.
 cdef enum:

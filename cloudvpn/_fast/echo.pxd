@@ -6,18 +6,21 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 cdef enum:
     ECHOES_WAITING = 16     # requests whose replies may still come; a keepalive apart, more than conn_timeout
+    AVERAGED_FIRST = 3
 
 
 @cython.final
 cdef class EchoMeter:
     cdef readonly uint32_t ping             # us, as measured last; 0: not yet
+    cdef readonly uint32_t smoothed         # us: the first three averaged, then 0.84 old + 0.16 new (RFC 9616); 0: not yet
     cdef readonly int64_t last_reply        # us, or when the link was made
     cdef readonly uint32_t unasked          # replies with an id that is not waited for
     cdef int64_t due                        # us, of the next request
     cdef int64_t sent[ECHOES_WAITING]       # us; 0: nothing waits here
     cdef uint8_t ids[ECHOES_WAITING]
     cdef uint8_t next_id
+    cdef uint8_t averaged                   # pings that `smoothed` was averaged from, up to three
 
     cdef uint8_t request(self, int64_t now, int64_t interval) noexcept
-    # Whether the reply was waited for; then `ping` is new.
+    # Whether the reply was waited for; then `ping` and `smoothed` are new.
     cdef bint reply(self, uint8_t echo_id, int64_t now) noexcept

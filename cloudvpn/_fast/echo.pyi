@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 class EchoMeter:
     ping: int
+    smoothed: int
     last_reply: int
     unasked: int
     def __init__(self, now: int, first_id: int) -> None: ...

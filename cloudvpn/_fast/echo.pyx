@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The ping of one link: echo requests out, matching replies back."""
 
+from libc.stdint cimport uint64_t
+
 from cloudvpn._fast.consts cimport PING_INFINITE
 
 
@@ -31,6 +33,11 @@ cdef class EchoMeter:
         self.last_reply = now
         # 0 would delete a route on the wire.
         self.ping = <uint32_t>min(max(taken, <int64_t>1), <int64_t>PING_INFINITE)
+        if self.averaged < AVERAGED_FIRST:
+            self.averaged += 1
+            self.smoothed = mean(self.smoothed, self.averaged - 1, self.ping, 1)
+        else:
+            self.smoothed = mean(self.smoothed, 84, self.ping, 16)
         return True
 
     # What Python sees, for tests.
@@ -42,3 +49,9 @@ cdef class EchoMeter:
     def answer(self, uint8_t echo_id, int64_t now):
         """Whether this reply was waited for."""
         return self.reply(echo_id, now)
+
+
+cdef inline uint32_t mean(uint32_t old, uint32_t old_weight, uint32_t new, uint32_t new_weight) noexcept:
+    """The weighted one, rounded to the nearest."""
+    cdef uint32_t weight = old_weight + new_weight
+    return <uint32_t>((<uint64_t>old * old_weight + <uint64_t>new * new_weight + weight // 2) // weight)

@@ -90,7 +90,7 @@ cdef class Link(Port):
         return False
 
     def connection_lost(self, error):
-        self.switch.detach(self)
+        self.switch.detach(self, monotonic_us())
         self.transport = None
         self.owner.link_lost(self, error)
 
@@ -106,7 +106,7 @@ cdef class Link(Port):
         """Leaves the switch and says goodbye (close_notify); `link_lost` follows."""
         if self.reason is None:
             self.reason = reason
-        self.switch.detach(self)
+        self.switch.detach(self, monotonic_us())
         if self.transport is not None:
             self.transport.close()
 
@@ -114,7 +114,7 @@ cdef class Link(Port):
         """Leaves the switch and cuts the connection; `link_lost` follows."""
         if self.reason is None:
             self.reason = reason
-        self.switch.detach(self)
+        self.switch.detach(self, monotonic_us())
         if self.transport is not None:
             self.transport.abort()
 
@@ -122,6 +122,14 @@ cdef class Link(Port):
 
     cpdef came_up(self):
         self.owner.link_up(self)
+
+    cpdef set_reading(self, bint wanted):
+        if self.transport is None or self.transport.is_closing():
+            return
+        if wanted:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
 
     cpdef flush(self):
         cdef uint32_t frames

@@ -20,6 +20,8 @@ cdef class Port:
     cdef bint wants_set                     # a full route set is owed
     cdef uint32_t place_attached, place_up  # in the switch's lists
     cdef int64_t asked_set                  # us, when a full set was requested last
+    cdef uint32_t entries                   # of routing packets, since the last heartbeat
+    cdef readonly bint slowed               # brought too many: it is not read until the next one
     cdef readonly SendQueue queue
     cdef readonly EchoMeter echo
 
@@ -41,6 +43,8 @@ cdef class Port:
 
     # Writes what waits, until nothing does or the transport pauses. Must not attach or detach a port.
     cpdef flush(self)
+    # Whether the peer's bytes shall be read now.
+    cpdef set_reading(self, bint wanted)
     # Called once, when `up` becomes true.
     cpdef came_up(self)
 

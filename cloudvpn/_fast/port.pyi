@@ -9,6 +9,7 @@ class Port:
     is_ourselves: bool
     up: bool
     paused: bool
+    slowed: bool
     queue: SendQueue
     echo: EchoMeter
     bytes_in: int
@@ -23,6 +24,7 @@ class Port:
     broadcasts_refused: int
     unicasts_refused: int
     def flush(self) -> None: ...
+    def set_reading(self, wanted: bool) -> None: ...
     def came_up(self) -> None: ...
     def take(self) -> bytes | None: ...
 

@@ -13,6 +13,9 @@ cdef class Port:
     cpdef flush(self):
         raise NotImplementedError
 
+    cpdef set_reading(self, bint wanted):
+        pass
+
     cpdef came_up(self):
         pass
 

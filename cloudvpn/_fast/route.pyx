@@ -5,7 +5,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdlib cimport calloc, free
 
 from cloudvpn._fast.consts cimport (
-    HOP_COST_US, LOCAL_PORT, NO_PORT, NONE, OWN_PING_US, PING_INFINITE, ROUTE_BYTES, ROUTES_MAX,
+    GAIN_US, HOLD_BEATS, HOP_COST_US, LOCAL_PORT, NO_PORT, NONE, OWN_PING_US, PING_INFINITE, ROUTE_BYTES, ROUTES_MAX,
 )
 from cloudvpn._fast.endian cimport is_group
 from cloudvpn._fast.hash cimport buckets_for, keyed_hash
@@ -14,17 +14,20 @@ from cloudvpn._fast.wire cimport load_route, store_route
 # However much the peers offer, our own MAC finds a place, and so does the next one before the neighbours have
 # forgotten the last.
 cdef uint32_t FOREIGN_MAX = ROUTES_MAX - 2
+cdef uint16_t DIST_INFINITE = 0xFFFF
 
 
 cdef class RouteTable:
-    """All offers of ports 0 (local) to `max_ports`; at most 65,535 MACs, so that a set of all fits one packet.
+    """All offers of ports 0 (local) to `max_ports`, and of the mesh port; at most 65,535 MACs, so that a set of all fits
+    one packet.
 
-    Memory: 48 B a MAC, 40 B an offer, 8 B a bucket; untouched places cost nothing.
+    Memory: 72 B a MAC, 44 B an offer, 8 B a bucket; untouched places cost nothing.
     """
 
     def __cinit__(
         self, uint32_t max_ports, uint32_t max_port_routes, RandomSource random not None, *,
         uint16_t max_dist=64, uint32_t report_above=5000, uint32_t max_offers=1 << 20,
+        bint rule_2009=False,
     ):
         cdef uint64_t wanted = <uint64_t>max_ports * max_port_routes + ROUTES_MAX
         if not 1 <= max_ports <= ROUTES_MAX or not 1 <= max_port_routes <= ROUTES_MAX:
@@ -34,31 +37,36 @@ cdef class RouteTable:
         self.max_offers = <uint32_t>min(wanted, max_offers)
         self.max_dist = max_dist
         self.report_above = report_above
+        self.mesh_port = max_ports + 1
+        self.rule_2009 = rule_2009
         self.random = random
         self.key.a = random.next64()
         self.key.b = random.next64()
-        self.free_destination = self.free_offer = NONE
+        self.free_destination = self.free_offer = self.held_oldest = self.held_newest = NONE
         self.destination_mask = <uint32_t>(buckets_for(ROUTES_MAX) - 1)
         self.offer_mask = <uint32_t>(buckets_for(self.max_offers) - 1)
         self.destinations = <Destination*>calloc(ROUTES_MAX, sizeof(Destination))
         self.destination_buckets = <uint32_t*>calloc(self.destination_mask + 1, sizeof(uint32_t))
         self.changes = <uint32_t*>calloc(ROUTES_MAX, sizeof(uint32_t))
+        self.crossings = <uint32_t*>calloc(ROUTES_MAX, sizeof(uint32_t))
         self.offers = <Offer*>calloc(self.max_offers + 1, sizeof(Offer))     # one is ours
         self.offer_buckets = <uint32_t*>calloc(self.offer_mask + 1, sizeof(uint32_t))
-        self.tables = <Table*>calloc(max_ports + 1, sizeof(Table))
+        self.tables = <Table*>calloc(max_ports + 2, sizeof(Table))
         if (self.destinations == NULL or self.destination_buckets == NULL or self.changes == NULL
-                or self.offers == NULL or self.offer_buckets == NULL or self.tables == NULL):
+                or self.crossings == NULL or self.offers == NULL or self.offer_buckets == NULL or self.tables == NULL):
             raise MemoryError()
         self.attach(LOCAL_PORT)
+        self.attach(self.mesh_port)
 
     def __dealloc__(self):
         cdef uint32_t port
         if self.tables != NULL:
-            for port in range(self.max_ports + 1):
+            for port in range(self.max_ports + 2):
                 PyMem_Free(self.tables[port].heap)
         free(self.tables)
         free(self.offer_buckets)
         free(self.offers)
+        free(self.crossings)
         free(self.changes)
         free(self.destination_buckets)
         free(self.destinations)
@@ -156,10 +164,12 @@ cdef class RouteTable:
             self.drop_offer(at)
         if destination == NONE and (port == LOCAL_PORT or self.destination_count < FOREIGN_MAX):
             destination = self.make_destination(route.mac)
-        if destination == NONE or self.make_offer(destination, port, route, draw) == NONE:
+        at = self.make_offer(destination, port, route, draw) if destination != NONE else NONE
+        if at == NONE:
             self.refused_full += 1
             table.overflowed = True
             return False
+        self.offer_changed(at)
         return True
 
     cdef void renew(self, uint32_t at, const Route* route) noexcept:
@@ -197,9 +207,44 @@ cdef class RouteTable:
     cdef void remove_local(self, uint64_t mac) noexcept:
         self.withdraw(LOCAL_PORT, mac)
 
+    cdef bint set_mesh_route(
+        self, uint64_t mac, uint32_t ping, uint16_t dist, bint exclusive, uint32_t beyond_ping, uint16_t beyond_dist,
+    ) noexcept:
+        cdef uint32_t destination = self.find_destination(mac), at = NONE
+        cdef Route route
+        if ping == 0:
+            self.withdraw(self.mesh_port, mac)
+            return True
+        if is_group(mac):
+            self.refused_own += 1
+            return True
+        route.mac = mac
+        route.dist = dist
+        route.ping = ping
+        if destination != NONE:
+            self.relax(destination)
+            at = self.find_offer(destination, self.mesh_port)
+        elif self.destination_count < FOREIGN_MAX:
+            destination = self.make_destination(mac)
+        if at == NONE and destination != NONE:
+            at = self.make_offer(destination, self.mesh_port, &route, 0)
+        if at == NONE:
+            self.refused_full += 1
+            self.tables[self.mesh_port].overflowed = True
+            return False
+        self.offers[at].ping = ping
+        self.offers[at].dist = dist
+        self.offers[at].beyond_ping = beyond_ping
+        self.offers[at].beyond_dist = beyond_dist
+        self.heap_settle(&self.tables[self.mesh_port], self.offers[at].place)
+        self.destinations[destination].exclusive = exclusive
+        self.count_claim(destination)
+        self.select(destination)
+        return True
+
     cdef bint take_overflow(self, uint32_t port) noexcept:
         cdef Table* table = &self.tables[port]
-        if not table.overflowed or table.count >= self.max_port_routes or (
+        if not table.overflowed or table.count >= self.max_port_routes and port != self.mesh_port or (
                 self.offer_count >= self.max_offers or self.destination_count >= FOREIGN_MAX):
             return False
         table.overflowed = False
@@ -235,10 +280,12 @@ cdef class RouteTable:
         destination.mac = mac
         destination.next = head[0]
         destination.offers = destination.best = NONE
-        destination.port = NO_PORT
+        destination.port = destination.told_port = NO_PORT
         destination.ping = destination.told_ping = 0
         destination.dist = destination.told_dist = 0
-        destination.changed = False
+        destination.least_ping = PING_INFINITE
+        destination.least_dist = DIST_INFINITE
+        destination.exclusive = destination.is_held = destination.changed = destination.crossed = False
         head[0] = at + 1
         self.destination_count += 1
         return at
@@ -282,6 +329,8 @@ cdef class RouteTable:
         offer.port = port
         offer.ping = route.ping
         offer.dist = route.dist
+        offer.beyond_ping = 0
+        offer.beyond_dist = 0
         offer.draw = draw
         offer.stamp = self.stamp
         head = &self.offer_buckets[keyed_hash(&self.key, (<uint64_t>destination << 32) | port) & self.offer_mask]
@@ -296,7 +345,6 @@ cdef class RouteTable:
         table.count += 1
         self.heap_settle(table, table.count - 1)
         self.offer_count += 1
-        self.offer_changed(at)
         return at
 
     cdef void drop_offer(self, uint32_t at) noexcept:
@@ -304,6 +352,7 @@ cdef class RouteTable:
         cdef Table* table = &self.tables[offer.port]
         cdef Destination* destination = &self.destinations[offer.destination]
         cdef uint32_t place = offer.place
+        cdef bint relaxed = self.relax(offer.destination)
         cdef uint32_t* link = &self.offer_buckets[
             keyed_hash(&self.key, (<uint64_t>offer.destination << 32) | offer.port) & self.offer_mask]
         while link[0] != at + 1:
@@ -322,7 +371,13 @@ cdef class RouteTable:
         offer.next = self.free_offer
         self.free_offer = at
         self.offer_count -= 1
+        if offer.port == self.mesh_port:
+            relaxed |= destination.exclusive
+            destination.exclusive = False
         if destination.best == at:
+            destination.best = NONE
+            self.select(offer.destination)
+        elif relaxed:
             self.select(offer.destination)
         elif destination.offers == NONE:
             self.note_change(offer.destination)
@@ -333,50 +388,106 @@ cdef class RouteTable:
         """Of the whole way by this offer, us; saturating, because a sum that wraps wins every comparison."""
         cdef uint64_t cost = offer.ping
         cdef uint32_t link = self.tables[offer.port].ping
-        if offer.port != LOCAL_PORT:
+        if self.is_link(offer.port):
             cost += <uint64_t>link + HOP_COST_US
             if link == 0:
                 return PING_INFINITE
         return <uint32_t>min(cost, <uint64_t>PING_INFINITE)
 
-    cdef bint is_better(self, uint32_t a, uint32_t b) noexcept nogil:
+    cdef bint is_link(self, uint32_t port) noexcept nogil:
+        return port - 1 < self.max_ports
+
+    cdef uint16_t dist_by(self, const Offer* offer) noexcept nogil:
+        """Hops of the whole way by this offer."""
+        return <uint16_t>(offer.dist + self.is_link(offer.port))
+
+    cdef bint is_feasible(self, const Destination* destination, const Offer* offer) noexcept nogil:
+        if self.rule_2009 or offer.port == LOCAL_PORT:
+            return True
+        if offer.port == self.mesh_port:
+            return (destination.exclusive or offer.beyond_ping <= destination.least_ping
+                    or offer.beyond_dist <= destination.least_dist)
+        return offer.ping < destination.least_ping or offer.dist < destination.least_dist
+
+    cdef bint is_usable(self, uint32_t at) noexcept nogil:
+        cdef const Offer* offer = &self.offers[at]
+        cdef const Destination* destination = &self.destinations[offer.destination]
+        return (self.is_feasible(destination, offer) and not (destination.exclusive and self.is_link(offer.port))
+                and self.cost(offer) != PING_INFINITE)
+
+    cdef bint is_nearer(self, uint32_t a, uint32_t b) noexcept nogil:
         cdef uint32_t cost_a = self.cost(&self.offers[a]), cost_b = self.cost(&self.offers[b])
+        cdef uint16_t dist_a = self.dist_by(&self.offers[a]), dist_b = self.dist_by(&self.offers[b])
         if cost_a != cost_b:
             return cost_a < cost_b
-        if self.offers[a].dist != self.offers[b].dist:
-            return self.offers[a].dist < self.offers[b].dist
+        if dist_a != dist_b:
+            return dist_a < dist_b
         return self.offers[a].port < self.offers[b].port
 
+    cdef bint wins(self, uint32_t a, uint32_t best) noexcept nogil:
+        """Whether `a` is so much better than the best that frames should move to it."""
+        cdef uint32_t cost_a = self.cost(&self.offers[a]), cost_best = self.cost(&self.offers[best])
+        if self.rule_2009 or self.offers[a].port == LOCAL_PORT or self.offers[best].port == LOCAL_PORT:
+            return self.is_nearer(a, best)
+        if cost_a > cost_best:
+            return False
+        return (cost_best - cost_a >= GAIN_US and cost_best - cost_a >= cost_best // 10
+                or self.dist_by(&self.offers[a]) < self.dist_by(&self.offers[best]))
+
     cdef void offer_changed(self, uint32_t at) noexcept:
-        cdef uint32_t destination = self.offers[at].destination, best = self.destinations[destination].best
-        cdef uint32_t cost = self.cost(&self.offers[at]), ping = self.destinations[destination].ping
-        if best == at:
+        cdef const Offer* offer = &self.offers[at]
+        cdef uint32_t destination = offer.destination, best = self.destinations[destination].best
+        cdef uint32_t cost = self.cost(offer), ping = self.destinations[destination].ping
+        if self.relax(destination):
+            self.select(destination)
+        elif best == at:
             # No worse than it was, it stays the best: no need to look at the others.
-            if cost < ping or cost == ping and self.offers[at].dist < self.destinations[destination].dist:
+            if cost <= ping and self.dist_by(offer) <= self.destinations[destination].dist and self.is_usable(at):
                 self.take(destination, at)
             else:
                 self.select(destination)
-        elif cost != PING_INFINITE and (best == NONE or self.is_better(at, best)):
-            self.take(destination, at)
+        elif self.is_usable(at):
+            if best == NONE or self.wins(at, best):
+                self.take(destination, at)
+        elif cost != PING_INFINITE and not self.destinations[destination].exclusive:
+            self.unfeasible += 1
 
     cdef void select(self, uint32_t destination) noexcept:
-        cdef uint32_t at = self.destinations[destination].offers, best = NONE
+        """The nearest of those that win against the best; the best one itself, if none does."""
+        cdef uint32_t at = self.destinations[destination].offers, best = self.destinations[destination].best
+        cdef uint32_t nearest = NONE
+        if best != NONE and not self.is_usable(best):
+            best = NONE
         while at != NONE:
-            if self.cost(&self.offers[at]) != PING_INFINITE and (best == NONE or self.is_better(at, best)):
-                best = at
+            if at != best and self.is_usable(at) and (best == NONE or self.wins(at, best)) and (
+                    nearest == NONE or self.is_nearer(at, nearest)):
+                nearest = at
             at = self.offers[at].older
-        self.take(destination, best)
+        self.take(destination, nearest if nearest != NONE else best)
 
     cdef void take(self, uint32_t destination, uint32_t offer) noexcept:
         cdef Destination* entry = &self.destinations[destination]
+        cdef uint32_t port = entry.port
+        cdef uint16_t dist = entry.dist
         entry.best = offer
         if offer == NONE:
             entry.port = NO_PORT
             entry.ping = 0
+            if port != NO_PORT:
+                self.hold(destination, port)
         else:
             entry.port = self.offers[offer].port
             entry.ping = self.cost(&self.offers[offer])
-            entry.dist = self.offers[offer].dist + (entry.port != LOCAL_PORT)
+            entry.dist = self.dist_by(&self.offers[offer])
+            entry.least_ping = min(entry.least_ping, entry.ping)
+            entry.least_dist = min(entry.least_dist, entry.dist)
+            if entry.port != port or entry.dist != dist:
+                entry.since = self.beat_count
+            if entry.is_held:
+                self.let_go(destination)
+        self.way_changes += entry.port != port
+        if self.tracks and not entry.crossed and (self.is_link(port) or self.is_link(entry.port)):
+            self.cross(destination)
         self.note_change(destination)
 
     cdef void note_change(self, uint32_t destination) noexcept:
@@ -385,39 +496,165 @@ cdef class RouteTable:
             self.changes[self.change_count] = destination
             self.change_count += 1
 
+    # The minima of the hold rule.
+
+    cdef bint relax(self, uint32_t destination) noexcept:
+        """A way that stood for long makes its figures the minima: whether more is feasible now."""
+        cdef Destination* entry = &self.destinations[destination]
+        cdef uint32_t ping = entry.least_ping
+        cdef uint16_t dist = entry.least_dist
+        if entry.best == NONE or self.rule_2009 or self.age(entry) < HOLD_BEATS:
+            return False
+        entry.least_ping = entry.ping
+        entry.least_dist = entry.dist
+        self.count_claim(destination)
+        return entry.least_ping != ping or entry.least_dist != dist
+
+    cdef void count_claim(self, uint32_t destination) noexcept:
+        """The minima count what another border claims, as if this node had had it."""
+        cdef Destination* entry = &self.destinations[destination]
+        cdef uint32_t at = NONE
+        if self.tables[self.mesh_port].count and not entry.exclusive:
+            at = self.find_offer(destination, self.mesh_port)
+        if at != NONE:
+            entry.least_ping = min(entry.least_ping, self.offers[at].beyond_ping)
+            entry.least_dist = min(entry.least_dist, self.offers[at].beyond_dist)
+
+    cdef uint32_t age(self, const Destination* destination) noexcept nogil:
+        return self.beat_count - destination.since
+
+    cdef void hold(self, uint32_t destination, uint32_t port) noexcept:
+        """The last feasible offer has gone, which was the port's."""
+        cdef Destination* entry = &self.destinations[destination]
+        if self.rule_2009 or port == LOCAL_PORT and entry.offers == NONE:
+            self.forget_minima(destination)     # nobody led here but us
+            return
+        self.holds += 1
+        self.held_count += 1
+        entry.is_held = True
+        entry.since = self.beat_count
+        entry.newer = NONE
+        entry.older = self.held_newest
+        if entry.older != NONE:
+            self.destinations[entry.older].newer = destination
+        else:
+            self.held_oldest = destination
+        self.held_newest = destination
+
+    cdef void let_go(self, uint32_t destination) noexcept:
+        cdef Destination* entry = &self.destinations[destination]
+        entry.is_held = False
+        self.held_count -= 1
+        if entry.older != NONE:
+            self.destinations[entry.older].newer = entry.newer
+        else:
+            self.held_oldest = entry.newer
+        if entry.newer != NONE:
+            self.destinations[entry.newer].older = entry.older
+        else:
+            self.held_newest = entry.older
+
+    cdef void forget_minima(self, uint32_t destination) noexcept:
+        self.destinations[destination].least_ping = PING_INFINITE
+        self.destinations[destination].least_dist = DIST_INFINITE
+        self.count_claim(destination)
+
+    # What version 2 is told.
+
+    cdef void track(self, bint on) noexcept:
+        cdef uint32_t at
+        self.tracks = on
+        while self.take_changed() != NONE:
+            pass
+        if on:
+            for at in range(self.destinations_touched):
+                if self.is_link(self.destinations[at].port):
+                    self.cross(at)
+
+    cdef void cross(self, uint32_t destination) noexcept:
+        self.destinations[destination].crossed = True
+        self.crossings[self.crossing_count] = destination
+        self.crossing_count += 1
+
+    cdef uint32_t take_changed(self) noexcept:
+        cdef uint32_t at
+        if self.crossing_count == 0:
+            return NONE
+        self.crossing_count -= 1
+        at = self.crossings[self.crossing_count]
+        self.destinations[at].crossed = False
+        if self.destinations[at].best == NONE:
+            self.note_change(at)        # it may have waited for this only
+        return at
+
     # What the neighbours are told.
 
-    cdef uint32_t write_diff(self, uint8_t* out) noexcept:
-        cdef uint32_t at, moved, written = 0
-        cdef Destination* destination
+    cdef void begin_changes(self) noexcept:
+        cdef uint32_t at, place, moved, count = 0
+        cdef Destination* entry
+        cdef bint is_told
+        self.beat_count += 1
+        while self.held_oldest != NONE and self.age(&self.destinations[self.held_oldest]) >= HOLD_BEATS:
+            at = self.held_oldest
+            self.let_go(at)
+            self.forget_minima(at)
+            self.select(at)
+        for place in range(self.change_count):
+            at = self.changes[place]
+            entry = &self.destinations[at]
+            is_told = entry.best != NONE
+            entry.was_told = entry.told_ping != 0
+            moved = max(entry.ping, entry.told_ping) - min(entry.ping, entry.told_ping)
+            entry.moved = is_told and (
+                not entry.was_told or entry.dist != entry.told_dist or moved > self.report_above)
+            if is_told == entry.was_told and not entry.moved and (self.rule_2009 or entry.port == entry.told_port):
+                self.settle(at)
+                continue
+            if entry.moved or not is_told:
+                entry.told_ping = entry.ping
+                entry.told_dist = entry.dist
+            self.changes[count] = at
+            count += 1
+        self.change_count = count
+
+    cdef uint32_t write_diff(self, uint32_t port, uint8_t* out) noexcept:
+        cdef uint32_t place, written = 0
+        cdef const Destination* entry
+        cdef bint was_told, is_told
         cdef Route route
-        for at in range(self.change_count):
-            destination = &self.destinations[self.changes[at]]
-            destination.changed = False
-            if destination.told_ping != 0 and destination.best != NONE and destination.dist == destination.told_dist:
-                moved = max(destination.ping, destination.told_ping) - min(destination.ping, destination.told_ping)
-                if moved <= self.report_above:
-                    continue
-            if destination.told_ping != 0 or destination.best != NONE:
-                route.mac = destination.mac
-                route.dist = destination.dist
-                route.ping = destination.ping
+        for place in range(self.change_count):
+            entry = &self.destinations[self.changes[place]]
+            was_told = entry.was_told and (self.rule_2009 or entry.told_port != port)
+            is_told = entry.told_ping != 0 and (self.rule_2009 or entry.port != port)
+            if is_told and (entry.moved or not was_told) or was_told and not is_told:
+                route.mac = entry.mac
+                route.dist = entry.told_dist
+                route.ping = entry.told_ping if is_told else 0
                 store_route(out + written * ROUTE_BYTES, &route)
                 written += 1
-                destination.told_ping = destination.ping
-                destination.told_dist = destination.dist
-            if destination.offers == NONE:
-                self.forget_destination(self.changes[at])
-        self.change_count = 0
         return written
 
-    cdef uint32_t write_set(self, uint8_t* out) noexcept:
+    cdef void end_changes(self) noexcept:
+        cdef uint32_t place
+        for place in range(self.change_count):
+            self.destinations[self.changes[place]].told_port = self.destinations[self.changes[place]].port
+            self.settle(self.changes[place])
+        self.change_count = 0
+
+    cdef void settle(self, uint32_t destination) noexcept:
+        """The neighbours know all: a MAC that nobody needs goes."""
+        cdef Destination* entry = &self.destinations[destination]
+        entry.changed = False
+        if entry.offers == NONE and not entry.is_held and not entry.crossed:
+            self.forget_destination(destination)
+
+    cdef uint32_t write_set(self, uint32_t port, uint8_t* out) noexcept:
         cdef uint32_t at, written = 0
-        cdef Destination* destination
+        cdef const Destination* destination
         cdef Route route
         for at in range(self.destinations_touched):
             destination = &self.destinations[at]
-            if destination.told_ping != 0:
+            if destination.told_ping != 0 and (self.rule_2009 or destination.told_port != port):
                 route.mac = destination.mac
                 route.dist = destination.told_dist
                 route.ping = destination.told_ping
@@ -510,6 +747,33 @@ cdef class RouteTable:
         else:
             self.remove_local(mac)
 
+    def set_mesh(
+        self, uint64_t mac, uint32_t ping, uint16_t dist, bint exclusive=False, uint32_t beyond_ping=0,
+        uint16_t beyond_dist=0,
+    ):
+        """What version 2 knows of a MAC, as `set_mesh_route` says it; whether there was a place."""
+        return self.set_mesh_route(mac, ping, dist, exclusive, beyond_ping, beyond_dist)
+
+    def follow(self, bint on):
+        """Whether `crossed` is to tell of changes; from the start of all ways over links."""
+        self.track(on)
+
+    def crossed(self):
+        """MACs whose way over a link changed: `(mac, port, ping us, dist)`, None for the last three: no way over a link.
+
+        Each change is told only once.
+        """
+        cdef uint32_t at = self.take_changed()
+        changes = []
+        while at != NONE:
+            if self.is_link(self.destinations[at].port):
+                changes.append((self.destinations[at].mac, self.destinations[at].port, self.destinations[at].ping,
+                                self.destinations[at].dist))
+            else:
+                changes.append((self.destinations[at].mac, None, None, None))
+            at = self.take_changed()
+        return changes
+
     def port_to(self, uint64_t mac):
         """The port on the best way, or None."""
         cdef uint32_t port = self.lookup(mac)
@@ -517,19 +781,43 @@ cdef class RouteTable:
 
     def asks_again(self, uint32_t port):
         """Whether this port refused routes and has room again; True only once."""
-        return self.take_overflow(self.checked(port))
+        return self.take_overflow(port if port == self.mesh_port else self.checked(port))
 
-    def told(self, bint whole):
-        """What a route set (`whole`) or diff would carry now, as entries on the wire; a diff is told only once."""
+    def told(self, bint whole, uint32_t port=NO_PORT):
+        """What a route set (`whole`) or diff to a port would carry now, as entries on the wire.
+
+        Without a port: to a neighbour that leads nowhere. A diff is one heartbeat, told only once, to one port only.
+        """
+        cdef uint8_t* out = self.scratch()
+        try:
+            if whole:
+                return out[:self.write_set(port, out) * ROUTE_BYTES]
+            self.begin_changes()
+            return out[:self.write_diff(port, out) * ROUTE_BYTES]
+        finally:
+            if not whole:
+                self.end_changes()
+            PyMem_Free(out)
+
+    def beat(self, ports):
+        """One heartbeat: the diff for each of these ports, as entries on the wire."""
+        cdef uint8_t* out = self.scratch()
+        cdef uint32_t port
+        self.begin_changes()
+        try:
+            diffs = []
+            for port in ports:
+                diffs.append(out[:self.write_diff(port, out) * ROUTE_BYTES])
+            return diffs
+        finally:
+            self.end_changes()
+            PyMem_Free(out)
+
+    cdef uint8_t* scratch(self) except NULL:
         cdef uint8_t* out = <uint8_t*>PyMem_Malloc(ROUTES_MAX * ROUTE_BYTES)
-        cdef uint32_t count
         if out == NULL:
             raise MemoryError()
-        try:
-            count = self.write_set(out) if whole else self.write_diff(out)
-            return out[:count * ROUTE_BYTES]
-        finally:
-            PyMem_Free(out)
+        return out
 
     cdef uint32_t checked(self, uint32_t port) except? 0xFFFFFFFF:
         if port > self.max_ports:

@@ -15,10 +15,18 @@ cdef uint32_t scatter(
     if at == NONE:
         return NO_PORT
     destination = &routes.destinations[at]
-    if destination.port == LOCAL_PORT or destination.port == NO_PORT:
+    if destination.port == LOCAL_PORT or destination.port == NO_PORT or destination.port == routes.mesh_port:
         return destination.port
     count = sort_ways(routes, destination, source, ways)
     # Without any the best one must be the source: else it would be among them.
+    return ways[draw(ways, count, ratio, random)].port if count else source
+
+
+# HOT PATH
+cdef uint32_t scatter_nodes(
+        NodeTable nodes, RandomSource random, uint64_t node, uint32_t source, uint32_t ratio) noexcept:
+    cdef Way ways[WAYS_MAX]
+    cdef uint32_t count = nodes.sort_ways(node, source, ways)
     return ways[draw(ways, count, ratio, random)].port if count else source
 
 
@@ -31,7 +39,8 @@ cdef uint32_t sort_ways(RouteTable routes, const Destination* destination, uint3
         offer = &routes.offers[at]
         at = offer.older
         cost = routes.cost(offer)
-        if offer.port == source or offer.dist > farthest or cost == PING_INFINITE:
+        if (offer.port == source or offer.port == routes.mesh_port or offer.dist > farthest or cost == PING_INFINITE
+                or not routes.is_feasible(destination, offer)):
             continue
         # Without what each hop costs, the same for all: the ratio is one of pings.
         count = add_way(ways, count, offer.port, cost - HOP_COST_US)

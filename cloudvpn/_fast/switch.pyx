@@ -1,181 +1,51 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One forwarding step: packets and frames in, packets and frames out, by the rules of docs/wire.md."""
 
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
-from libc.stdint cimport INT64_MAX, uint16_t
+from libc.stdint cimport uint16_t
 from libc.string cimport memcpy, memset
 
 from cloudvpn._fast.bucket cimport PER_TOKEN, charge, fill, set_bucket
 from cloudvpn._fast.consts cimport (
-    BROADCAST, BROADCAST_ID_BYTES, BULK_BYTES, BULK_FRAME, ECHO_REPLY, ECHO_REQUEST, FRAME, FRAME_HEADER_BYTES,
-    HEADER_BYTES, HELLO, HELLO_BYTES, HOPS_MAX, LARGE_FRAME_BYTES, LOCAL_PORT, NO_PORT, ROUTE_BYTES, ROUTE_DIFF,
-    ROUTE_REQUEST, ROUTE_SET, ROUTES_MAX, WRITE_BYTES,
+    BROADCAST, BROADCAST_ID_BYTES, BULK_BYTES, BULK_FRAME, FRAME, FRAME_HEADER_BYTES, FRAME_SENT_ON, HEADER_BYTES,
+    HELLO, HOPS_MAX, LARGE_FRAME_BYTES, LOCAL_PORT, MAC_BYTES, NO_PORT,
 )
 from cloudvpn._fast.endian cimport is_group, load16, load_mac, store32
-from cloudvpn._fast.echo cimport EchoMeter
 from cloudvpn._fast.offload cimport SUPER_FRAME_MAX, is_plain
+from cloudvpn._fast.ports cimport (
+    DROP_BACKWARD, DROP_BAD_OFFLOAD, DROP_BROADCAST_LIMIT, DROP_DOWNLIMIT, DROP_DUPLICATE, DROP_EGRESS_MISSED,
+    DROP_FILTERED, DROP_HOPS, DROP_LONG, DROP_NO_MEMORY, DROP_NO_WAY, DROP_NOWHERE, DROP_SHORT, DROP_TAP_REFUSED,
+)
 from cloudvpn._fast.pybytes cimport PyErr_Clear, bytes_start, decref, new_bytes
-from cloudvpn._fast.scatter cimport scatter
+from cloudvpn._fast.scatter cimport scatter, scatter_nodes
 from cloudvpn._fast.segment cimport charged_bytes, piece_size, plan_cut, plan_plain, read_offload, write_piece
 from cloudvpn._fast.sendq cimport SendQueue
 from cloudvpn._fast.wire cimport (
-    PACKET_PARTIAL, PACKET_WHOLE, Verdict, parse, raise_verdict, store_bulk_header, store_header, store_hello,
+    PACKET_PARTIAL, PACKET_WHOLE, Verdict, parse, raise_verdict, store_bulk_header, store_header,
 )
 
-from cloudvpn.errors import InternalError, PeerError
 
-DROP_NAMES = (
-    "short", "long", "duplicate", "backward", "nowhere", "queue_full", "no_memory", "link_closed", "tap_refused",
-    "bad_offload", "hops", "filtered", "broadcast_limit", "downlimit",
-)
-assert len(DROP_NAMES) == DROPS
-
-# A full set is asked for at most this often: a peer that flaps at its limit must not make us ask each heartbeat.
-cdef int64_t SET_REQUEST_INTERVAL = 1_000_000
-
-
-cdef class Switch:
+cdef class Switch(Router):
     """The forwarding of one node. Times in microseconds, sizes in bytes."""
 
-    def __cinit__(
+    def __dealloc__(self):
+        decref(self.tap_chunk)
+
+    def __init__(
         self, RouteTable routes not None, IdCache ids not None, RandomSource random not None, *,
         uint32_t max_frame=8192, int64_t keepalive=5_000_000, int64_t timeout=60_000_000,
-        uint64_t max_waiting=256 << 20,
+        uint64_t max_waiting=256 << 20, uint32_t max_nodes=1024, uint32_t max_link_claims=65536,
     ):
         if not FRAME_HEADER_BYTES <= max_frame <= 0xFFFF:
             raise ValueError("a frame on the wire has 14 to 65,535 bytes")
-        self.routes = routes
+        super().__init__(
+            routes, random, keepalive=keepalive, timeout=timeout, max_waiting=max_waiting, max_nodes=max_nodes,
+            max_link_claims=max_link_claims)
         self.ids = ids
-        self.random = random
         self.max_frame = max_frame
-        self.keepalive = keepalive
-        self.timeout = timeout
-        self.max_waiting = max_waiting
-        self.node_id = (<uint64_t>random.next32() << 32) | random.next32() | 1      # 0 means nobody
-        self.max_ports = routes.max_ports
-        self.shaper = Shaper(self.max_ports)
-        self.policer = Policer()
-        self.alarm_at = INT64_MAX
-        self.slots = [None]
-        self.free_slots = []
-        self.tap_wanted = True
-        self.attached = <PyObject**>PyMem_Calloc(self.max_ports, sizeof(PyObject*))
-        self.up = <PyObject**>PyMem_Calloc(self.max_ports, sizeof(PyObject*))
-        self.touched = <PyObject**>PyMem_Calloc(self.max_ports, sizeof(PyObject*))
-        self.scratch = <uint8_t*>PyMem_Malloc(ROUTES_MAX * ROUTE_BYTES)
-        if self.attached == NULL or self.up == NULL or self.touched == NULL or self.scratch == NULL:
-            raise MemoryError()
-
-    def __dealloc__(self):
-        PyMem_Free(self.attached)
-        PyMem_Free(self.up)
-        PyMem_Free(self.touched)
-        PyMem_Free(self.scratch)
-        decref(self.tap_chunk)
-
-    # Ports come and go.
 
     def attach(self, Port port not None, SendQueue queue not None, int64_t now, uint32_t version=1):
-        """Takes the port in and greets its peer: a hello (version 2), an echo request and a full route set."""
-        cdef uint8_t* at
-        if port.index:
-            raise InternalError("the port is attached already")
-        if self.attached_count == self.max_ports:
-            raise InternalError("no port is free")
-        if self.free_slots:
-            port.index = self.free_slots.pop()
-            self.slots[port.index] = port
-        else:
-            port.index = <uint32_t>len(self.slots)
-            self.slots.append(port)
-        port.queue = queue
-        queue.total = &self.waiting_total
-        port.version = version
-        self.shaper.open_port(port, now)
-        self.policer.open_port(port, now)
-        port.echo = EchoMeter(now, self.random.next32() & 0xFF)
-        port.asked_set = now - SET_REQUEST_INTERVAL
         set_bucket(&port.flood_limit, self.broadcast_limit, self.broadcast_limit, now)
-        port.place_attached = self.attached_count
-        self.attached[self.attached_count] = <PyObject*>port
-        self.attached_count += 1
-        self.routes.attach(port.index)
-        if version == 2:
-            at = queue.reserve_proto(HEADER_BYTES + HELLO_BYTES)
-            if at == NULL:
-                raise MemoryError()
-            store_hello(at, self.node_id)
-            port.packets_out += 1
-        self.ask_echo(port, now)
-        self.send_routes(port, ROUTE_SET, self.routes.write_set(self.scratch))
-        self.flush_touched()
-
-    def detach(self, Port port not None):
-        """Lets the port go: its routes are gone at once, what waited for it is dropped and counted."""
-        cdef uint32_t at
-        if not port.index:
-            return
-        if port.up:
-            self.set_stopped(port, False, False)
-            self.up_count -= 1
-            self.up[port.place_up] = self.up[self.up_count]
-            (<Port>self.up[port.place_up]).place_up = port.place_up
-            port.up = False
-        self.attached_count -= 1
-        self.attached[port.place_attached] = self.attached[self.attached_count]
-        (<Port>self.attached[port.place_attached]).place_attached = port.place_attached
-        if port.touched:
-            for at in range(self.touched_count):
-                if self.touched[at] == <PyObject*>port:
-                    self.touched_count -= 1
-                    self.touched[at] = self.touched[self.touched_count]
-                    break
-            port.touched = False
-        self.shaper.leave(port)
-        self.routes.detach(port.index)
-        self.drops[DROP_NO_MEMORY] += port.queue.lost
-        self.frames_to_links -= port.queue.lost
-        at = port.queue.clear()
-        port.queue.total = &port.queue.own_total
-        port.frames_dropped += at
-        port.frames_out -= at
-        self.frames_to_links -= at
-        self.drops[DROP_LINK_CLOSED] += at
-        self.slots[port.index] = None
-        self.free_slots.append(port.index)
-        port.index = 0
-        self.watch_tap()
-
-    cdef void set_paused(self, Port port, bint paused) noexcept:
-        if port.paused != paused:
-            self.set_stopped(port, paused, port.clogged)
-            if not paused and port.index:
-                self.touch(port)
-
-    cdef void set_stopped(self, Port port, bint paused, bint clogged) noexcept:
-        cdef bint was_stopped = port.paused or port.clogged, is_stopped = paused or clogged
-        port.paused = paused
-        port.clogged = clogged
-        if port.up and is_stopped != was_stopped:
-            self.stopped_count += 1 if is_stopped else -1
-            self.watch_tap()
-
-    cdef void bring_up(self, Port port) noexcept:
-        port.up = True
-        port.place_up = self.up_count
-        self.up[self.up_count] = <PyObject*>port
-        self.up_count += 1
-        self.stopped_count += port.paused or port.clogged
-        self.watch_tap()
-        port.came_up()
-
-    cdef void watch_tap(self) noexcept:
-        """While every link is stopped no frame could be sent on: better left in the interface's queue than dropped."""
-        cdef bint wanted = self.up_count == 0 or self.stopped_count < self.up_count
-        if wanted != self.tap_wanted:
-            self.tap_wanted = wanted
-            if self.tap is not None:
-                self.tap.set_wanted(wanted)
+        super().attach(port, queue, now, version)
 
     def set_policy(
         self, *, uint32_t multi_ratio=0, bint promisc=False, bint ignore_macs=False, bint broadcast_send=False,
@@ -206,27 +76,7 @@ cdef class Switch:
             if at > 0xFFFF:
                 raise ValueError("an EtherType has 16 bits")
             self.allowed[at >> 3] |= 1 << (at & 7)
-        if ignore_macs != self.ignore_macs:
-            self.ignore_macs = ignore_macs
-            for at in range(self.attached_count):
-                # Off again: as if routes had been refused, so that the next beat asks for all.
-                self.routes.forget((<Port>self.attached[at]).index, not ignore_macs)
-            self.tell_routes()
-            self.flush_touched()
-
-    def set_tap(self, Tap tap, uint64_t mac):
-        """The local interface and its MAC; `None, 0` takes it away. The neighbours hear of it at once."""
-        if mac != self.own_mac:
-            if self.own_mac:
-                self.routes.remove_local(self.own_mac)
-            if mac:
-                self.routes.add_local(mac)
-            self.own_mac = mac
-            self.tell_routes()
-            self.flush_touched()
-        self.tap = tap
-        if tap is not None:
-            tap.set_wanted(self.tap_wanted)
+        self.set_ignoring(ignore_macs)
 
     # A packet comes from a link.
 
@@ -250,47 +100,21 @@ cdef class Switch:
             if not port.up:
                 self.bring_up(port)
             if port.index:      # nobody has closed it meanwhile
-                self.handle(port, &packet, now)
+                self.handle(port, &packet)
         self.flush_tap()
         return at
 
-    cdef int greet(self, Port port, const Packet* packet) except -1:
-        """The hello comes first, and once."""
-        if packet.kind != HELLO:
-            raise PeerError(f"packet of type {packet.kind} before its hello")
-        if port.peer_id or packet.node == 0:
-            raise PeerError("a second hello" if port.peer_id else "a hello without a name")
-        port.peer_id = packet.node
-        if port.peer_id == self.node_id:
-            port.is_ourselves = True
-            raise PeerError("it is this node itself")
-        return 0
-
     # HOT PATH
-    cdef void handle(self, Port port, const Packet* packet, int64_t now) noexcept:
+    cdef void handle(self, Port port, const Packet* packet) noexcept:
         if packet.kind == BULK_FRAME or packet.kind == FRAME:
             self.frame_from_link(port, packet)
         elif packet.kind == BROADCAST:
             self.broadcast_from_link(port, packet)
-        elif packet.kind == ECHO_REQUEST:
-            self.send_bare(port, ECHO_REPLY, packet.special)
-        elif packet.kind == ECHO_REPLY:
-            if port.echo.reply(packet.special, now):
-                self.routes.set_link_ping(port.index, port.echo.ping)
-            else:
-                self.echoes_unasked += 1
-        elif packet.kind == ROUTE_REQUEST:
-            port.wants_set = True       # answered at the next beat, however often it is asked
-        elif self.ignore_macs:
-            pass
-        elif packet.kind == ROUTE_SET:
-            self.routes.apply_set(port.index, packet.body, packet.size // ROUTE_BYTES)
-        elif packet.kind == ROUTE_DIFF:
-            self.routes.apply_diff(port.index, packet.body, packet.size // ROUTE_BYTES)
+        else:
+            self.handle_protocol(port, packet)
 
     # HOT PATH
     cdef void frame_from_link(self, Port port, const Packet* packet) noexcept:
-        cdef uint32_t way
         cdef Cut cut
         cdef bint fits = True
         if packet.kind == FRAME:
@@ -301,28 +125,62 @@ cdef class Switch:
         self.frames_from_links += cut.pieces
         if not fits:
             self.drop(DROP_BAD_OFFLOAD, 1)
+        elif self.has_good_size(&cut) and not self.is_over_limit(port, &cut):
+            if packet.kind == FRAME or packet.node == 0:
+                self.enter(port, packet, &cut)
+            elif packet.node == self.node_id:
+                self.leave(port, packet, &cut)
+            else:
+                self.pass_on(port, packet, &cut, self.nodes.port_of(packet.node), packet.node)
+
+    # HOT PATH
+    cdef void enter(self, Port port, const Packet* packet, const Cut* cut) noexcept:
+        """A frame that no node has looked up yet: it comes from a link of version 1."""
+        cdef uint64_t egress
+        cdef uint32_t way = self.way_of(load_mac(cut.frame), &egress)
+        if way != NO_PORT:
+            self.pass_on(port, packet, cut, way, egress)
+        elif self.may_flood(port, cut.frame, cut.pieces):
+            self.flood_pieces(cut, port.index)
+
+    # HOT PATH
+    cdef void leave(self, Port port, const Packet* packet, const Cut* cut) noexcept:
+        """A frame that was sent to this node, because its host is here. If that has moved, it is sent on, once."""
+        cdef uint64_t mac = load_mac(cut.frame), egress = 0
+        cdef uint32_t way = self.way_from_egress(mac)
+        if way != NO_PORT:
+            self.pass_on(port, packet, cut, way, 0)
             return
-        if not self.has_good_size(&cut) or self.is_over_limit(port, &cut):
-            return
-        way = self.way_of(packet.body)
+        if not packet.flags & FRAME_SENT_ON:
+            way = self.hosts.redirect(mac, &egress)
+        if way == NO_PORT:
+            self.drop(DROP_EGRESS_MISSED, cut.pieces)
+        elif packet.hops <= 1:
+            self.drop(DROP_HOPS, cut.pieces)
+        else:       # also to where it came from
+            self.send(<Port>self.slots[way], cut, egress, packet.hops - 1, FRAME_SENT_ON)
+
+    # HOT PATH
+    cdef void pass_on(
+            self, Port port, const Packet* packet, const Cut* cut, uint32_t way, uint64_t egress) noexcept:
         if way == LOCAL_PORT:
-            self.deliver(&cut)
+            self.deliver(cut)
             return
         if way == NO_PORT:
-            if self.may_flood(port, packet.body, cut.pieces):
-                self.flood_pieces(&cut, port.index)
+            self.drop(DROP_NO_WAY, cut.pieces)
             return
         if self.diverts:
-            way = self.divert(&cut, way, port.index)
+            way = self.divert(cut, way, egress, port.index)
         if way == port.index:
             self.drop(DROP_BACKWARD, cut.pieces)
         elif packet.hops <= 1:
             self.drop(DROP_HOPS, cut.pieces)
         else:
-            self.send(<Port>self.slots[way], &cut, packet.hops - 1)
+            self.send(<Port>self.slots[way], cut, egress, packet.hops - 1, packet.flags)
 
     # HOT PATH
     cdef void broadcast_from_link(self, Port port, const Packet* packet) noexcept:
+        cdef uint64_t egress
         cdef uint32_t way
         cdef Cut cut
         plan_plain(&cut, packet.body, packet.size)
@@ -330,7 +188,7 @@ cdef class Switch:
         self.frames_from_links += 1
         if not self.has_good_size(&cut) or self.is_over_limit(port, &cut):
             return
-        way = self.way_of(packet.body)
+        way = self.way_of(load_mac(packet.body), &egress)
         # Before the id is remembered: what one link may not bring another one may.
         if way == NO_PORT and not self.may_flood(port, packet.body, 1):
             return
@@ -361,6 +219,7 @@ cdef class Switch:
 
     # HOT PATH
     cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size, const Offload* offload) noexcept:
+        cdef uint64_t egress
         cdef uint32_t way
         cdef Cut cut
         if not plan_cut(&cut, frame, size, offload):
@@ -370,7 +229,9 @@ cdef class Switch:
         self.frames_from_tap += cut.pieces
         if not self.has_good_size(&cut):
             return
-        way = self.way_of(frame)
+        if self.learns:
+            self.hosts.learn(load_mac(frame + MAC_BYTES), self.now)
+        way = self.way_of(load_mac(frame), &egress)
         if way == LOCAL_PORT:
             self.drop(DROP_BACKWARD, cut.pieces)
         elif way == NO_PORT or self.broadcast_send:
@@ -380,8 +241,8 @@ cdef class Switch:
                 self.drop(DROP_FILTERED, cut.pieces)
         else:
             if self.multi_ratio:
-                way = scatter(self.routes, self.random, load_mac(frame), LOCAL_PORT, self.multi_ratio)
-            self.send(<Port>self.slots[way], &cut, HOPS_MAX)
+                way = self.spread(load_mac(frame), way, egress, LOCAL_PORT)
+            self.send(<Port>self.slots[way], &cut, egress, HOPS_MAX, 0)
 
     cdef uint32_t new_id(self) noexcept:
         """A random id, remembered, so that our own broadcast is known when it comes back."""
@@ -400,12 +261,6 @@ cdef class Switch:
             self.drop(DROP_LONG, cut.pieces)
             return False
         return True
-
-    # HOT PATH
-    cdef uint32_t way_of(self, const uint8_t* frame) noexcept:
-        """The port that the frame should leave by; NO_PORT: to all, because it names many or its place is not known."""
-        cdef uint64_t mac = load_mac(frame)
-        return NO_PORT if is_group(mac) else self.routes.lookup(mac)
 
     # Whether it may be flooded.
 
@@ -446,13 +301,23 @@ cdef class Switch:
     # And goes out.
 
     # HOT PATH
-    cdef uint32_t divert(self, const Cut* cut, uint32_t way, uint32_t source) noexcept:
+    cdef uint32_t divert(self, const Cut* cut, uint32_t way, uint64_t egress, uint32_t source) noexcept:
         """What promisc and multipath add for a frame that goes on by this way: a copy, and perhaps another way."""
         if self.promisc:
             self.overhear(cut)
         if self.multi_ratio:
-            way = scatter(self.routes, self.random, load_mac(cut.frame), source, self.multi_ratio)
+            way = self.spread(load_mac(cut.frame), way, egress, source)
         return way
+
+    # HOT PATH
+    cdef uint32_t spread(self, uint64_t mac, uint32_t way, uint64_t egress, uint32_t source) noexcept:
+        """multipath: one of the good ways; the best one itself if it is the only one."""
+        cdef uint32_t drawn
+        if egress:
+            drawn = scatter_nodes(self.nodes, self.random, egress, source, self.multi_ratio)
+        else:
+            drawn = scatter(self.routes, self.random, mac, source, self.multi_ratio)
+        return drawn if drawn != source else way
 
     # HOT PATH
     cdef void overhear(self, const Cut* cut) noexcept:
@@ -514,15 +379,15 @@ cdef class Switch:
         return drawn
 
     # HOT PATH
-    cdef void send(self, Port port, const Cut* cut, uint8_t hops) noexcept:
+    cdef void send(self, Port port, const Cut* cut, uint64_t egress, uint8_t hops, uint8_t flags) noexcept:
         """A unicast frame: whole where the peer understands that, else as the plain frames that it stands for."""
         cdef uint8_t* at
         if port.version == 2 and cut.size >= LARGE_FRAME_BYTES and cut.frame == self.tap_frame:
-            self.hand_over(port, cut, hops)
+            self.hand_over(port, cut, egress, hops, flags)
         elif port.version == 2:
             at = self.begin_packet(port, HEADER_BYTES + BULK_BYTES + cut.size, cut.pieces)
             if at != NULL:
-                store_bulk_header(at, cut.size, 0, hops, 0, &cut.offload)
+                store_bulk_header(at, cut.size, egress, hops, flags, &cut.offload)
                 memcpy(at + HEADER_BYTES + BULK_BYTES, cut.frame, cut.size)
                 self.end_packet(port, cut.pieces)
         elif is_plain(&cut.offload):
@@ -535,12 +400,12 @@ cdef class Switch:
             self.send_pieces(port, cut)
 
     # HOT PATH
-    cdef void hand_over(self, Port port, const Cut* cut, uint8_t hops) noexcept:
+    cdef void hand_over(self, Port port, const Cut* cut, uint64_t egress, uint8_t hops, uint8_t flags) noexcept:
         """Sends the frame that lies where the interface was told to put it, without a copy."""
         cdef uint32_t size = HEADER_BYTES + BULK_BYTES + cut.size
         if not self.admit(port, size, cut.pieces):
             return
-        store_bulk_header(self.tap_frame - BULK_BYTES - HEADER_BYTES, cut.size, 0, hops, 0, &cut.offload)
+        store_bulk_header(self.tap_frame - BULK_BYTES - HEADER_BYTES, cut.size, egress, hops, flags, &cut.offload)
         if port.queue.take_over(&self.tap_chunk, TAP_CHUNK_BYTES, size, cut.pieces):
             self.tap_frame = NULL
             self.end_packet(port, cut.pieces)
@@ -580,70 +445,6 @@ cdef class Switch:
             self.end_packet(port, 1)
 
     # HOT PATH
-    cdef bint admit(self, Port port, uint32_t size, uint32_t frames) noexcept:
-        """Whether the limits allow a packet that stands for so many frames; if not, it is counted as dropped."""
-        cdef SendQueue queue = port.queue
-        if not queue.has_room(size) and not port.paused:
-            self.flush_early(port)
-        if queue.has_room(size) and (self.waiting_total + size <= self.max_waiting or self.make_room(port, size)):
-            return True
-        port.frames_dropped += frames
-        self.drop(DROP_QUEUE_FULL, frames)
-        return False
-
-    # HOT PATH
-    cdef uint8_t* begin_packet(self, Port port, uint32_t size, uint32_t frames) noexcept:
-        """Room in the port's queue for a packet that stands for so many frames; NULL: dropped and counted."""
-        cdef uint8_t* at
-        # The same question as that of admit(), which most frames need not ask.
-        if (not port.queue.has_room(size) or self.waiting_total + size > self.max_waiting) and (
-                not self.admit(port, size, frames)):
-            return NULL
-        at = port.queue.reserve_data(size, frames)
-        if at == NULL:
-            port.frames_dropped += frames
-            self.drop(DROP_NO_MEMORY, frames)
-        return at
-
-    cdef bint make_room(self, Port port, uint32_t size) noexcept:
-        """All queues together are full: the longest one loses its oldest frames, or the new one if that is its own."""
-        cdef uint32_t at, frames
-        cdef Port longest
-        while self.waiting_total + size > self.max_waiting:
-            longest = port
-            for at in range(self.attached_count):
-                if (<Port>self.attached[at]).queue.waiting_bytes > longest.queue.waiting_bytes:
-                    longest = <Port>self.attached[at]
-            if longest is port:
-                return False
-            frames = longest.queue.drop_oldest()
-            longest.frames_dropped += frames
-            longest.frames_out -= frames
-            self.frames_to_links -= frames
-            self.drop(DROP_QUEUE_FULL, frames)
-            if longest.clogged:
-                self.touch(longest)     # it is no more
-        return True
-
-    # HOT PATH
-    cdef void end_packet(self, Port port, uint32_t frames) noexcept:
-        port.frames_out += frames
-        port.packets_out += 1
-        self.frames_to_links += frames
-        self.touch(port)
-        if port.queue.waiting_bytes >= WRITE_BYTES and not port.paused:
-            self.flush_early(port)
-
-    cdef void flush_early(self, Port port) noexcept:
-        """Before the batch is over, because much waits."""
-        if not self.shaper.is_on:
-            port.flush()
-        elif self.shaper.join(port) or self.now >= self.shaper.wake_at:
-            self.flush_shaped()
-        elif not port.clogged and is_full(port.queue):
-            self.set_stopped(port, port.paused, True)
-
-    # HOT PATH
     cdef void deliver(self, const Cut* cut) noexcept:
         if self.tap is None:
             self.drop(DROP_TAP_REFUSED, cut.pieces)
@@ -657,113 +458,6 @@ cdef class Switch:
             refused = self.tap.flush()
             self.frames_to_tap -= refused
             self.drop(DROP_TAP_REFUSED, refused)
-
-    cdef void drop(self, uint32_t reason, uint32_t frames) noexcept:
-        self.drops[reason] += frames
-
-    cdef void touch(self, Port port) noexcept:
-        if not port.touched:
-            port.touched = True
-            self.touched[self.touched_count] = <PyObject*>port
-            self.touched_count += 1
-
-    cdef void flush_touched(self) noexcept:
-        cdef Port port
-        cdef bint has_joined = False
-        while self.touched_count:
-            self.touched_count -= 1
-            port = <Port>self.touched[self.touched_count]
-            port.touched = False
-            if not port.paused:
-                port.flush()
-            if self.shaper.is_on:
-                if self.shaper.join(port):
-                    has_joined = True
-                self.set_stopped(port, port.paused, is_full(port.queue))
-        if has_joined or self.now >= self.shaper.wake_at:
-            self.flush_shaped()
-        if self.shaper.wake_at < self.alarm_at and self.alarm is not None:
-            self.alarm_at = self.shaper.wake_at
-            self.alarm(self.alarm_at)
-
-    cdef void flush_shaped(self) noexcept:
-        """Lets out what the upload limits allow now."""
-        cdef Shaper shaper = self.shaper
-        cdef Port port
-        shaper.grant(self.now)
-        while shaper.granted_count:
-            shaper.granted_count -= 1
-            port = <Port>shaper.granted[shaper.granted_count]
-            port.has_grant = False
-            port.flush()
-            self.set_stopped(port, port.paused, is_full(port.queue))
-
-    # Protocol packets.
-
-    cdef bint send_bare(self, Port port, PacketType kind, uint8_t special) noexcept:
-        cdef uint8_t* at = port.queue.reserve_proto(HEADER_BYTES)
-        if at == NULL:
-            port.protocol_refused += 1
-            return False
-        store_header(at, kind, special, 0)
-        port.packets_out += 1
-        self.touch(port)
-        return True
-
-    cdef void ask_echo(self, Port port, int64_t now) noexcept:
-        self.send_bare(port, ECHO_REQUEST, port.echo.request(now, self.keepalive))
-
-    cdef void send_routes(self, Port port, PacketType kind, uint32_t count) noexcept:
-        """The routes in `scratch`. A link whose lane is full gets a full set later: nothing told is ever missing."""
-        cdef uint8_t* at = port.queue.reserve_proto(HEADER_BYTES + count * ROUTE_BYTES)
-        port.wants_set = at == NULL
-        if at == NULL:
-            port.protocol_refused += 1
-            return
-        store_header(at, kind, 0, <uint16_t>count)
-        memcpy(at + HEADER_BYTES, self.scratch, count * ROUTE_BYTES)
-        port.packets_out += 1
-        self.touch(port)
-
-    # The heartbeat.
-
-    def beat(self, int64_t now):
-        """Once per heartbeat: echoes that are due, route changes. Returns the ports that have been silent too long."""
-        cdef uint32_t at
-        cdef Port port
-        self.now = now
-        silent = []
-        for at in range(self.attached_count):
-            port = <Port>self.attached[at]
-            if now >= port.echo.due:
-                self.ask_echo(port, now)
-            if now - port.echo.last_reply >= self.timeout:
-                silent.append(port)
-            if self.routes.tables[port.index].overflowed and now - port.asked_set >= SET_REQUEST_INTERVAL and (
-                    self.routes.take_overflow(port.index)):
-                port.asked_set = now
-                # Without a place in the lane the wish stays, for later.
-                self.routes.tables[port.index].overflowed = not self.send_bare(port, ROUTE_REQUEST, 0)
-        self.tell_routes()
-        self.flush_touched()
-        return silent
-
-    cdef void tell_routes(self) noexcept:
-        cdef uint32_t at, count = self.routes.write_diff(self.scratch), wanting = 0
-        cdef Port port
-        for at in range(self.attached_count):
-            port = <Port>self.attached[at]
-            if port.wants_set:
-                wanting += 1
-            elif count:
-                self.send_routes(port, ROUTE_DIFF, count)
-        if wanting == 0:
-            return
-        count = self.routes.write_set(self.scratch)
-        for at in range(self.attached_count):
-            port = <Port>self.attached[at]
-            if port.wants_set:
-                self.send_routes(port, ROUTE_SET, count)
 
     # What Python sees.
 
@@ -789,46 +483,3 @@ cdef class Switch:
             memcpy(place, &frame[0], <size_t>frame.shape[0])
         self.frame_from_tap(place, <uint32_t>frame.shape[0], &header)
         self.flush_touched()
-
-    def pause(self, Port port not None, bint paused):
-        """Whether the port's transport takes nothing now."""
-        self.set_paused(port, paused)
-
-    def flush(self, int64_t now):
-        """Lets all ports write that may, by the upload limits too. If more waits for them, the alarm is set anew."""
-        self.now = now
-        self.alarm_at = INT64_MAX
-        self.flush_touched()
-
-    def set_alarm(self, alarm):
-        """`alarm(time)` is called when `flush` is wanted at that time (us) or soon after, earlier than it said last."""
-        self.alarm = alarm
-
-    def set_limits(self, int64_t now, *, up=(0, 0, 2048), down=(0, 0, 20480)):
-        """Bandwidth limits, each of total B/s, each port's B/s (0: none), and burst in B; may change at any time."""
-        cdef uint32_t at
-        cdef Port port
-        self.shaper.set_limits(up[0], up[1], up[2], now)
-        self.policer.set_limits(down[0], down[1], down[2], now)
-        for at in range(self.attached_count):
-            port = <Port>self.attached[at]
-            self.shaper.open_port(port, now)
-            self.policer.open_port(port, now)
-            self.set_stopped(port, port.paused, False)
-            self.touch(port)
-        self.flush(now)
-
-    def ports(self):
-        """The attached ports, by index."""
-        return [port for port in self.slots if port is not None]
-
-    def dropped(self):
-        """Lost frames by reason."""
-        cdef int reason
-        return {DROP_NAMES[reason]: self.drops[reason] for reason in range(DROPS)}
-
-
-# HOT PATH
-cdef inline bint is_full(SendQueue queue) noexcept:
-    """Whether it may have no room for the next frame."""
-    return not queue.has_room(HEADER_BYTES + BULK_BYTES + SUPER_FRAME_MAX)

@@ -74,10 +74,10 @@ cdef Verdict parse(const uint8_t* data, size_t size, uint32_t version, Packet* p
 
 
 cdef bint is_known(uint8_t kind, uint32_t version) noexcept nogil:
-    """Version 2 has no type 3: its frames are type 8."""
+    """Version 2 has its own routes and unicast frames, types 8 to 12, instead of types 1 to 3."""
     if version == 1:
         return ROUTE_SET <= kind <= ROUTE_REQUEST
-    return ROUTE_SET <= kind <= HOSTS and kind != FRAME
+    return BROADCAST <= kind <= HOSTS
 
 
 cdef Route load_route(const uint8_t* at) noexcept nogil:

@@ -102,7 +102,7 @@ class Link:
         """Both sides see it at once; what is on its way is lost."""
         ends, self.ends = self.ends, ()
         for end in ends:
-            end.node.switch.detach(end)
+            end.node.switch.detach(end, self.mesh.now)
 
     def end_at(self, node: Node) -> End:
         return self.ends[self.nodes.index(node)]
@@ -165,6 +165,8 @@ class Node:
             timeout=limit("timeout", 60 * SECOND),
             max_waiting=limit("max_waiting", 1 << 28),
         )
+        self.switch.beat(self.mesh.now, self.mesh.now // SECOND)
+        self.switch.set_learning(limit("learn_macs", False), limit("mac_age", 300 * SECOND), limit("max_local", 4096))
         self.switch.set_alarm(self.wake_at)
         self.switch.set_limits(self.mesh.now, up=limit("up", (0, 0, 2048)), down=limit("down", (0, 0, 20480)))
         self.tap = RecordingTap()
@@ -183,7 +185,7 @@ class Node:
 
     def beat(self, life: int) -> None:
         if self.is_alive and life == self.lives:
-            for silent in self.switch.beat(self.mesh.now):
+            for silent in self.switch.beat(self.mesh.now, self.mesh.now // SECOND):
                 assert isinstance(silent, End)
                 silent.link.close()
             self.mesh.after(HEARTBEAT, lambda: self.beat(life))
@@ -204,7 +206,7 @@ class Node:
 
     def routes(self) -> dict[int, tuple[int, int, int]]:
         """MAC -> port, ping, dist."""
-        return {mac: (port, ping, dist) for mac, port, ping, dist in self.switch.routes.best()}
+        return {mac: (port, ping, hops) for mac, port, ping, hops, _, _ in self.switch.known()}
 
 
 class Mesh:
