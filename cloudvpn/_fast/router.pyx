@@ -428,6 +428,6 @@ cdef class Router(Ports):
         known = {mac: (mac, port, ping, dist, "old", 0)
                  for mac, port, ping, dist in self.routes.best() if port <= self.max_ports}
         for mac, owner, port, ping, hops, kind, _ in self.hosts.best():
-            if port != FOREIGN_PORT:
+            if port != <uint32_t>FOREIGN_PORT and (not self.ignore_macs or port == LOCAL_PORT):
                 known[mac] = (mac, port, ping, hops, kind, owner)
         return [known[mac] for mac in sorted(known)]

@@ -8,8 +8,8 @@ more it grows with their number. More than WAYS_MAX ways: the nearest ones are u
 
 No frame can circle. In version 2 because labels say which ways are good (`_fast/nodes`); in version 1 as far as all nodes
 agree on the distances: each step leads to a node that is nearer, in hops, than this one; only where a frame enters the
-mesh the first step may also lead to one that is as far. A neighbour whose own way leads through this node is one hop
-farther, so it is never among them; nor is one that the hold rule excludes.
+mesh the first step may also lead to one that is as far and has the smaller ping. A neighbour whose own way leads through
+this node is one hop farther, so it is never among them; nor is one that the hold rule excludes.
 """
 
 from libc.stdint cimport uint32_t, uint64_t

@@ -91,13 +91,17 @@ def test_ignore_macs_learns_no_routes_and_floods_unicast() -> None:
     a, b, c = line(mesh, 3)
     b.switch.set_policy(ignore_macs=True)
     mesh.run(2 * SECOND)
-    assert [node.routes().keys() for node in (a, b, c)] == [{a.mac, b.mac}, {b.mac}, {b.mac, c.mac}]
+    assert b.routes().keys() == {b.mac}
+    is_told = Mesh.version == 2     # it passes on what the others say to each other, or their frames would stop here
+    assert (c.mac in a.routes(), a.mac in c.routes()) == (is_told, is_told)
     mesh.trace.clear()
     sent = [a.send(c), a.send(b), b.send(c)]
     mesh.run(SECOND)
-    expected = {a: [sent[2]], b: sent[:2], c: [sent[2], sent[0]]}
-    assert mesh.received() == expected, "b's own MAC is still b's alone"
-    assert [carried.kind for carried in mesh.trace if carried.source is b] == [4] * 3
+    got = {node: set(frames) for node, frames in mesh.received().items()}
+    assert got[c] == {sent[0], sent[2]} and sent[1] in got[b], "b's own MAC is still b's alone"
+    assert (got[a], got[b]) == ((set(), {sent[1]}) if is_told else ({sent[2]}, set(sent[:2])))
+    kinds = Counter(carried.kind for carried in mesh.trace if carried.source is b)
+    assert kinds == ({4: 2, 8: 1} if is_told else {4: 3})
     mesh.check()
 
 
@@ -108,7 +112,8 @@ def test_ignore_macs_can_be_switched_while_links_are_up() -> None:
     b.switch.set_policy(ignore_macs=True)
     assert b.routes().keys() == {b.mac}
     mesh.run(SECOND)
-    assert c.mac not in a.routes() and a.mac not in c.routes(), "the neighbours were told"
+    if Mesh.version == 1:
+        assert c.mac not in a.routes() and a.mac not in c.routes(), "the neighbours were told"
     b.switch.set_policy()
     assert mesh.run_until(mesh.is_complete) <= SECOND + 2 * HEARTBEAT, "all routes were asked for"
     sent = a.send(c)

@@ -24,7 +24,7 @@ def over_relays(mesh: Mesh, *delays: int) -> tuple[Node, Node, list[Node]]:
     a, b = mesh.node(max_data=10_000), mesh.node(max_data=10_000)
     relays = [mesh.node(headless=True, max_data=10_000) for _ in delays]
     for relay, delay in zip(relays, delays, strict=True):
-        mesh.link(a, relay, delay), mesh.link(relay, b, delay)
+        mesh.link(a, relay, delay), mesh.link(relay, b)
     for client in (a, b):
         client.switch.set_policy(multi_ratio=2)
     settle(mesh)
@@ -59,7 +59,7 @@ def test_frames_are_spread_alike_over_ways_of_about_the_same_ping(delays: list[i
 
 def test_a_way_of_twice_the_ping_is_in_the_next_group() -> None:
     mesh = Mesh(trace=True)
-    a, b, relays = over_relays(mesh, MS, MS, 3 * MS)
+    a, b, relays = over_relays(mesh, MS, MS, 5 * MS)
     send_many(mesh, a, b)
     shares = relayed(mesh, a)   # 0..2 is drawn, and 2 goes on to the next group, which is the last
     assert all(abs(shares[relay] - FRAMES / 3) < 5 * FRAMES**0.5 for relay in relays)
@@ -75,7 +75,7 @@ def test_a_way_of_twice_the_ping_is_in_the_next_group() -> None:
 
 def test_without_multipath_only_the_best_way_is_taken() -> None:
     mesh = Mesh(trace=True)
-    a, b, relays = over_relays(mesh, MS + 100, MS, MS + 100)
+    a, b, relays = over_relays(mesh, 5 * MS, MS, 5 * MS)
     a.switch.set_policy()
     send_many(mesh, a, b)
     assert relayed(mesh, a).keys() == {relays[1]}
@@ -134,7 +134,7 @@ def test_where_every_node_scatters_no_frame_passes_a_node_twice(seed: int) -> No
     mesh.check()
 
 
-def test_a_ring_of_three_that_scatters_uses_no_way_round_in_transit() -> None:
+def test_a_ring_of_three_that_scatters_sends_nothing_the_long_way_round() -> None:
     mesh = Mesh(trace=True)
     a, b, c = ring(mesh, 3)
     for node in (a, b, c):
@@ -142,7 +142,5 @@ def test_a_ring_of_three_that_scatters_uses_no_way_round_in_transit() -> None:
     settle(mesh)
     sent = send_many(mesh, a, b)
     assert sorted(mesh.received()[b]) == sorted(sent)
-    shares = relayed(mesh, a)
-    assert shares.keys() == {b, c}, "c is as far from b as a is: good enough for a frame of a's own"
-    assert relayed(mesh, c) == {b: shares[c]}, "but c sends none of them on to a"
+    assert relayed(mesh, a).keys() == {b}, "c is as far from b as a is: it might send them back"
     mesh.check()

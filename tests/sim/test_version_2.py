@@ -9,7 +9,15 @@ from itertools import pairwise
 import pytest
 
 from cloudvpn._fast.segment import cut
-from cloudvpn._fast.wire import bare_packet, bulk_packet, frame_packet, hello_packet, read_packets, route_packet
+from cloudvpn._fast.wire import (
+    bare_packet,
+    bulk_packet,
+    frame_packet,
+    hello_packet,
+    hosts_packet,
+    node_routes_packet,
+    read_packets,
+)
 from cloudvpn.errors import PeerError
 from tests.sim.mesh import EVERYBODY, MS, SECOND, Mesh, Node, frame
 from tests.sim.test_bad_input import Sink
@@ -17,7 +25,9 @@ from tests.sim.test_super_frames import UNKNOWN, offload, tcp_frame
 
 STEP = 1448
 PEER = 0x02BB00000001
-HELLO = hello_packet(7)
+PEER_ID = 7
+HELLO = hello_packet(PEER_ID)
+ROUTE = node_routes_packet([(PEER_ID, 1, 0, 0, 0)]) + hosts_packet([(PEER, 3, 0, PEER_ID, 1, 0)])  # its own
 
 
 def line(*versions: int) -> tuple[Mesh, list[Node]]:
@@ -39,7 +49,7 @@ def victim(*, greeted: bool = True) -> tuple[Mesh, Node, Sink]:
     if greeted:
         echo_id = next(packet[1] for packet in read_packets(port.written, 2)[0] if packet[0] == 5)
         mesh.run(MS)
-        node.switch.receive(port, HELLO + bare_packet(6, echo_id) + route_packet(1, [(PEER, 0, 1)]), mesh.now)
+        node.switch.receive(port, HELLO + bare_packet(6, echo_id) + ROUTE, mesh.now)
         port.written = b""
     return mesh, node, port
 
@@ -50,7 +60,7 @@ def victim(*, greeted: bool = True) -> tuple[Mesh, Node, Sink]:
 def test_both_sides_say_hello_first() -> None:
     mesh, node, port = victim(greeted=False)
     packets, _ = read_packets(port.written, 2)
-    assert packets[0] == (9, node.switch.node_id) and packets[1][0] == 5 and packets[2][0] == 1
+    assert [packet[0] for packet in packets] == [9, 5, 10, 12] and packets[0][1] == node.switch.node_id
     node.switch.receive(port, HELLO, mesh.now)
     assert (port.up, port.peer_id) == (True, 7)
 
@@ -160,7 +170,7 @@ def test_a_frame_without_its_checksum_stays_so_until_version_2_ends() -> None:
     mesh, node, port = victim()
     made = tcp_frame(node.mac, PEER, 5)
     node.switch.send_from_tap(made, partial)
-    assert read_packets(port.written, 2)[0] == [(8, 0, 64, 0, partial, made)]
+    assert read_packets(port.written, 2)[0] == [(8, PEER_ID, 64, 0, partial, made)]
     node.switch.receive(port, bulk_packet(tcp_frame(PEER, node.mac, 5), partial), mesh.now)
     assert node.tap.frames == cut(tcp_frame(PEER, node.mac, 5), partial)
 

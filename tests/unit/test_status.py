@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cloudvpn import status
-from cloudvpn._fast.switch import DROP_NAMES
+from cloudvpn._fast.ports import DROP_NAMES
 from cloudvpn.facts import (
     ExpiringFacts,
     FlowFacts,
