@@ -104,6 +104,7 @@ cdef class NodeTable:
     cdef readonly int64_t due               # when run() wants to be called; INT64_MAX: never
     cdef readonly uint32_t ready            # ports on which something may leave now
     cdef int64_t now                        # of the call from outside that goes on
+    cdef uint32_t lost
     cdef uint64_t* cause                    # the counter of changes that this call counts in
     cdef int64_t renew_at                   # our own seq does not grow before
     cdef uint32_t wanted_seq                # what it grows to then

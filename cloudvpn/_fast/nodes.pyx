@@ -152,12 +152,15 @@ cdef class NodeTable:
         cdef NodeRoute route
         self.now = now
         self.cause = &self.changes_offer
+        self.lost = 0
         for at in range(count):
             route = load_node_route(entries + at * NODE_ROUTE_BYTES)
             if route.node == self.me:
                 self.hear_own(port, route.seq)
             else:
                 self.take_update(port, &route)
+        if self.lost >= 2:
+            self.renew_own(self.nodes[0].seq + 1)
 
     cdef void take_update(self, uint32_t port, const NodeRoute* route) noexcept:
         cdef Neighbour* neighbour = &self.neighbours[port]
@@ -427,6 +430,7 @@ cdef class NodeTable:
         self.check_starving(slot)
         if moved:
             self.cause[0] += 1
+            self.lost += port == NO_PORT and node.offers != NO_PORT
             # The way of a request that was passed on is another now, and its answer has not come.
             if port != NO_PORT and self.now - node.passed_at < PASS_MEMORY_US and port != node.passed_from and (
                     is_newer(node.passed_seq, node.seq)):
