@@ -7,7 +7,7 @@
     mesh.run(60 * SECOND)
 
 After every single change of a next hop the next hops towards that node are followed: a circle is an AssertionError.
-All times are microseconds. Each end of a link notices a loss for itself, up to 20 ms later.
+All times are microseconds. Each end of a link notices a loss for itself, later than it happens.
 """
 
 from __future__ import annotations
@@ -87,8 +87,9 @@ class NodeMesh:
         self.ids: dict[int, int] = {}
         self.alarms: dict[int, int] = {}
         self.links: list[Link] = []
-        self.by_port: dict[int, list[Link]] = {}    # of a node; its ports are numbered from 1
+        self.by_port: dict[int, list[Link]] = {}    # of a node
         for a, b in edges:
+            # Ports are numbered from 1.
             mine, others = self.by_port.setdefault(a, []), self.by_port.setdefault(b, [])
             link = Link((a, b), (len(mine) + 1, len(others) + 1), self.chance.randrange(2 * MS, 40 * MS))
             mine.append(link)
@@ -152,15 +153,15 @@ class NodeMesh:
             self.tables[end].measure_port(link.port(end), cost, self.now)
             self.settle(end)
 
-    def cut(self, link: Link) -> int:
-        """Gives when the later end notices, us from now."""
+    def cut(self, link: Link, within: int = 20 * MS) -> int:
+        """Each end notices within that time; gives when the later one does, us from now."""
         if not link.up:
             return 0
         link.up = False
         delays = []
         for end in link.ends:
             if end in self.tables:
-                delays.append(self.chance.randrange(20 * MS))
+                delays.append(self.chance.randrange(within))
                 self.after(delays[-1], self.detach, link, link.life, end)
             link.attached -= {end} - self.tables.keys()
         self.touched |= self.next_hops.keys()
@@ -172,13 +173,13 @@ class NodeMesh:
             self.tables[end].close_port(link.port(end), self.now)
             self.settle(end)
 
-    def kill(self, node: int) -> int:
-        """Gives when the last neighbour notices, us from now."""
+    def kill(self, node: int, within: int = 20 * MS) -> int:
+        """Each neighbour notices within that time; gives when the last one does, us from now."""
         del self.tables[node]
         self.alarms.pop(node, None)
         for hops in self.next_hops.values():
             hops.pop(node, None)
-        delays = [self.cut(link) for link in self.by_port[node]]
+        delays = [self.cut(link, within) for link in self.by_port[node]]
         for link in self.by_port[node]:
             link.attached.discard(node)
         return max(delays)
@@ -229,10 +230,15 @@ class NodeMesh:
                 self.lost[node, target] = self.now
                 continue
             hops[node] = link
-            at = node
-            while at in hops:
-                at = hops[at].other(at)
-                assert at != node, f"at {self.now} us a circle towards {target:x} through node {node}"
+            self.assert_no_circle(node, target)
+
+    def assert_no_circle(self, node: int, target: int) -> None:
+        """A circle that a change of this node's next hop closes leads through it."""
+        hops = self.next_hops[target]
+        at = node
+        while at in hops:
+            at = hops[at].other(at)
+            assert at != node, f"at {self.now} us a circle towards {target:x} through node {node}"
 
     def watch(self) -> None:
         """From now on it is kept how long a pair was without a way."""
@@ -279,6 +285,31 @@ class NodeMesh:
                         found.add(end)
                         left.append(end)
         return found
+
+    def pairs(self) -> set[Pair]:
+        """All that links connect."""
+        return {(node, self.ids[other]) for node in self.tables for other in self.component(node)}
+
+    def detour(self) -> float:
+        """How much longer the ways are than the shortest ones, on average of all pairs; 1: no longer."""
+        ratios = []
+        for node, table in self.tables.items():
+            best = self.shortest(node)
+            ratios += [metric / best[target] for target, port, metric, _, _ in table.best() if port]
+        return sum(ratios) / len(ratios)
+
+    def shortest(self, node: int) -> dict[int, int]:
+        """The cost of the shortest way to each id, by Dijkstra's algorithm."""
+        costs: dict[int, int] = {}
+        left = [(0, node)]
+        while left:
+            cost, at = heapq.heappop(left)
+            if self.ids[at] not in costs:
+                costs[self.ids[at]] = cost
+                for link in self.by_port[at]:
+                    if link.up:
+                        heapq.heappush(left, (cost + 2 * link.delay + HOP_COST, link.other(at)))
+        return costs
 
     def assert_rest(self) -> None:
         """Every pair of a component is reachable, nothing else is, none starves, and it has been quiet for 30 s."""
