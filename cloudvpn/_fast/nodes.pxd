@@ -23,13 +23,13 @@ else grows: a link has one request waiting for a node at most, a node one that i
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from cloudvpn._fast.announcer cimport Announcer
 from cloudvpn._fast.hash cimport HashKey
 from cloudvpn._fast.random cimport RandomSource
-from cloudvpn._fast.slotset cimport SlotSet
 from cloudvpn._fast.ways cimport Way
 from cloudvpn._fast.wire cimport NodeRoute, SeqRequest
 
-# A node that was offered within the last 180 s. Slot 0 is this node itself.
+# A node that is offered, or was reachable within the last 180 s. Slot 0 is this node itself.
 cdef struct Node:
     uint64_t id
     uint32_t next               # in the bucket; plus one, 0 ends
@@ -45,12 +45,10 @@ cdef struct Node:
     bint told                   # the neighbours know of a way
     bint has_distance           # seq and label are set
     bint changed                # stands in the list of changes
-    int64_t told_at
-    int64_t drift_at            # when a change too small to be told at once is told, or NEVER
-    int64_t drift_wait          # us, from its first sight to then
+    int64_t tell_at             # when a change that is not told at once is told, or NEVER
     int64_t ask_at              # when it is asked for again: it starves; or NEVER
     int64_t ask_wait            # us, from then to the next time
-    int64_t forget_at           # or NEVER: there are offers
+    int64_t forget_at           # or NEVER: there is a way, or offers and no distance yet
     # The request of others that was passed on last.
     int64_t passed_at
     uint32_t passed_seq
@@ -72,18 +70,11 @@ cdef struct Neighbour:
     Offer* offers               # by slot; NULL: not attached
     uint32_t count              # of the offers that are present
     uint32_t cost               # us, of the link; 0: not measured, its offers are not used
-    uint32_t place              # in the list of attached ports
-    SlotSet owed                # of what the neighbour has not been told yet
-    SlotSet urgent              # those of them that do not wait
-    SlotSet asks                # nodes for which a request waits
-    int64_t quiet_until         # the rest of `owed` is gathered until then
-    int64_t asked_at            # when updates_for was called last
-    bint ready                  # something may leave
     bint overflowed             # a node was refused since everything was asked for
 
 
 @cython.final
-cdef class NodeTable:
+cdef class NodeTable(Announcer):
     cdef readonly uint64_t me
     cdef readonly uint32_t max_ports, max_nodes, report_above
     cdef HashKey key
@@ -98,14 +89,9 @@ cdef class NodeTable:
     cdef uint32_t change_count
 
     cdef Neighbour* neighbours              # by port
-    cdef uint32_t* attached                 # ports
-    cdef uint32_t attached_count
-
-    cdef readonly int64_t due               # when run() wants to be called; INT64_MAX: never
-    cdef readonly uint32_t ready            # ports on which something may leave now
     cdef int64_t now                        # of the call from outside that goes on
-    cdef uint32_t lost
     cdef uint64_t* cause                    # the counter of changes that this call counts in
+    cdef uint32_t lost                      # ways that this call took although there are offers
     cdef int64_t renew_at                   # our own seq does not grow before
     cdef uint32_t wanted_seq                # what it grows to then
 
@@ -155,8 +141,9 @@ cdef class NodeTable:
     cdef void hear_own(self, uint32_t port, uint32_t seq) noexcept
     cdef void renew_own(self, uint32_t seq) noexcept
     cdef uint32_t make_node(self, uint64_t id) noexcept
+    cdef void forget_later(self, uint32_t slot, int64_t delay) noexcept
+    cdef void forget(self, uint32_t slot) noexcept
     cdef void forget_node(self, uint32_t slot) noexcept
-    cdef bint is_needed(self, uint32_t slot) noexcept
     cdef void add_offer(self, uint32_t slot, uint32_t port) noexcept
     cdef void drop_offer(self, uint32_t slot, uint32_t port) noexcept
     cdef uint32_t cost_by(self, uint32_t slot, uint32_t port) noexcept nogil
@@ -165,10 +152,8 @@ cdef class NodeTable:
     cdef void select(self, uint32_t slot) noexcept
     cdef void take(self, uint32_t slot, uint32_t port) noexcept
     cdef void tell(self, uint32_t slot) noexcept
+    cdef void tell_later(self, uint32_t slot, int64_t delay) noexcept
     cdef void tell_all(self, uint32_t slot) noexcept
-    cdef void owe(self, uint32_t slot, bint urgent) noexcept
-    cdef void wake(self, uint32_t port) noexcept
-    cdef void schedule(self, int64_t at) noexcept
     cdef void check_starving(self, uint32_t slot) noexcept
     cdef void ask_all(self, uint32_t slot) noexcept
     cdef void ask(self, uint32_t slot, uint32_t port, uint32_t seq, uint8_t hops) noexcept

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+from cloudvpn._fast.announcer import Announcer
 from cloudvpn._fast.random import RandomSource
 
 Reached = tuple[int, int, int, int, int]
 
-class NodeTable:
+class NodeTable(Announcer):
     me: int
     max_ports: int
     max_nodes: int
     report_above: int
     node_count: int
-    due: int
-    ready: int
     changes_offer: int
     changes_lost_link: int
     changes_cost: int

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The labelled distance vector of version 2: how do I reach node N, and what must the neighbours be told?"""
 
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT64_MAX, int32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -10,19 +10,19 @@ from cloudvpn._fast.consts cimport (
     ENTRIES_MAX, HOPS_MAX, LOCAL_PORT, NO_PORT, NODE_ROUTE_BYTES, NONE, PING_INFINITE, ROUTES_MAX, SEQ_REQUEST_BYTES,
 )
 from cloudvpn._fast.hash cimport buckets_for, keyed_hash
-from cloudvpn._fast.slotset cimport add_slot, has_slot, next_slot, remove_slot, set_words
+from cloudvpn._fast.slotset cimport has_slot
 from cloudvpn._fast.ways cimport WAYS_MAX, add_way
 from cloudvpn._fast.wire cimport load_node_route, load_seq_request, store_node_route, store_seq_request
 
 cdef enum:
     SEQ_JUMP_MAX = 1 << 16      # an honest node is never so far ahead of what was heard of it
-    GATHER_US = 20_000          # one death in a clique of 32 costs six times the messages without
     ASK_FIRST_US = 500_000
     ASK_LAST_US = 8_000_000
     PASS_AGAIN_US = 1_000_000
     PASS_MEMORY_US = 10_000_000
-    DRIFT_FIRST_US = 500_000
-    DRIFT_LAST_US = 10_000_000
+    WORSE_US = 100_000          # a way that got worse is told then: mostly a better one or none is found meanwhile
+    DRIFT_US = 10_000_000       # a change too small to be told before
+    PASS_DRIFT_US = 500_000
     RENEW_US = 100_000          # at least, between two seqs of our own
     BETTER_US = 2_000           # and by a tenth: a way so much better is worth a change
 
@@ -40,7 +40,7 @@ cdef inline bint is_much_better(uint32_t cost, uint32_t than) noexcept nogil:
     return cost < than and than - cost >= BETTER_US and <uint64_t>10 * (than - cost) >= than
 
 
-cdef class NodeTable:
+cdef class NodeTable(Announcer):
     """The ways to at most `max_nodes` others over ports 1 to `max_ports`; `first_seq` is this node's own at first.
 
     Memory: 128 B a node; 28 B and 3 bits for each node and open link.
@@ -50,7 +50,6 @@ cdef class NodeTable:
         self, uint64_t me, uint32_t max_ports, RandomSource random not None, *,
         uint32_t max_nodes=1024, uint32_t report_above=5000, uint32_t first_seq=1,
     ):
-        cdef uint32_t port
         if not 1 <= max_ports <= ROUTES_MAX or not 1 <= max_nodes <= ROUTES_MAX:
             raise ValueError("ports and nodes are 1 to 65,535")
         self.me = me
@@ -60,16 +59,14 @@ cdef class NodeTable:
         self.key.a = random.next64()
         self.key.b = random.next64()
         self.free_slot = NONE
-        self.due = NEVER
         self.renew_at = LONG_AGO
+        self.make_lanes(max_ports + 1, max_nodes + 1)
         self.bucket_mask = <uint32_t>(buckets_for(max_nodes + 1) - 1)
         self.nodes = <Node*>calloc(max_nodes + 1, sizeof(Node))
         self.buckets = <uint32_t*>calloc(self.bucket_mask + 1, sizeof(uint32_t))
         self.changes = <uint32_t*>calloc(max_nodes + 1, sizeof(uint32_t))
         self.neighbours = <Neighbour*>calloc(max_ports + 1, sizeof(Neighbour))
-        self.attached = <uint32_t*>calloc(max_ports, sizeof(uint32_t))
-        if (self.nodes == NULL or self.buckets == NULL or self.changes == NULL or self.neighbours == NULL
-                or self.attached == NULL):
+        if self.nodes == NULL or self.buckets == NULL or self.changes == NULL or self.neighbours == NULL:
             raise MemoryError()
         self.make_node(me)
         self.node_count = 0
@@ -82,9 +79,7 @@ cdef class NodeTable:
         cdef uint32_t port
         if self.neighbours != NULL:
             for port in range(self.max_ports + 1):
-                free(self.neighbours[port].owed.words)
                 free(self.neighbours[port].offers)
-        free(self.attached)
         free(self.neighbours)
         free(self.changes)
         free(self.buckets)
@@ -94,22 +89,14 @@ cdef class NodeTable:
 
     cdef void attach(self, uint32_t port, int64_t now) noexcept:
         cdef Neighbour* neighbour = &self.neighbours[port]
-        cdef uint32_t words = set_words(self.max_nodes + 1)
-        self.now = now
         if neighbour.offers != NULL:
             return
         neighbour.offers = <Offer*>calloc(self.max_nodes + 1, sizeof(Offer))
-        neighbour.owed.words = <uint64_t*>calloc(3 * words, sizeof(uint64_t))
-        if neighbour.offers == NULL or neighbour.owed.words == NULL:
+        if neighbour.offers == NULL or not self.open_lane(port):
             free(neighbour.offers)
-            free(neighbour.owed.words)
-            memset(neighbour, 0, sizeof(Neighbour))     # the link stays without routes, what it announces is refused
+            neighbour.offers = NULL         # the link stays without routes, what it announces is refused
             return
-        neighbour.urgent.words = neighbour.owed.words + words
-        neighbour.asks.words = neighbour.urgent.words + words
-        neighbour.place = self.attached_count
-        self.attached[self.attached_count] = port
-        self.attached_count += 1
+        self.now = now
         self.owe_all(port)
 
     cdef void detach(self, uint32_t port, int64_t now) noexcept:
@@ -119,14 +106,10 @@ cdef class NodeTable:
             return
         self.now = now
         self.cause = &self.changes_lost_link
-        self.attached_count -= 1
-        self.attached[neighbour.place] = self.attached[self.attached_count]
-        self.neighbours[self.attached[neighbour.place]].place = neighbour.place
-        self.ready -= neighbour.ready
+        self.close_lane(port)
         for slot in range(1, self.touched):
             if neighbour.offers[slot].present:
                 self.drop_offer(slot, port)
-        free(neighbour.owed.words)
         free(neighbour.offers)
         memset(neighbour, 0, sizeof(Neighbour))
         # Whoever lost the short way to us hears a fresh number at once. Links lost together need one.
@@ -209,26 +192,24 @@ cdef class NodeTable:
         self.renew_own(seq + 1)
 
     cdef void renew_own(self, uint32_t seq) noexcept:
-        """Goes to this seq; when RENEW_US have passed since the last time."""
+        """Goes to this seq, when RENEW_US have passed since the last time, and no farther than the others follow."""
+        cdef Node* own = &self.nodes[0]
         if is_newer(seq, self.wanted_seq):
             self.wanted_seq = seq
-        if self.now < self.renew_at:
+        if self.now >= self.renew_at:
+            own.seq += min(self.wanted_seq - own.seq, <uint32_t>SEQ_JUMP_MAX)
+            own.told_seq = own.seq
+            self.renew_at = self.now + RENEW_US
+            self.owe(0, False, self.now)
+        if self.wanted_seq != own.seq:
             self.schedule(self.renew_at)
-            return
-        self.renew_at = self.now + RENEW_US
-        self.nodes[0].seq = self.nodes[0].told_seq = self.wanted_seq
-        self.owe(0, False)
 
     cdef void owe_all(self, uint32_t port) noexcept:
-        cdef Neighbour* neighbour = &self.neighbours[port]
         cdef uint32_t slot
-        if neighbour.offers == NULL:
-            return
-        for slot in range(self.touched):
-            if self.nodes[slot].told:
-                add_slot(&neighbour.owed, slot)
-        neighbour.quiet_until = LONG_AGO
-        self.wake(port)
+        if self.is_open(port):
+            for slot in range(self.touched):
+                if self.nodes[slot].told:
+                    self.owe_now(port, slot, self.now)
 
     cdef bint take_overflow(self, uint32_t port) noexcept:
         cdef Neighbour* neighbour = &self.neighbours[port]
@@ -290,11 +271,28 @@ cdef class NodeTable:
         node.next = head[0]
         node.port = node.offers = NO_PORT
         node.metric = PING_INFINITE
-        node.drift_at = node.ask_at = node.forget_at = NEVER
+        node.tell_at = node.ask_at = node.forget_at = NEVER
         node.passed_at = LONG_AGO
         head[0] = slot + 1
         self.node_count += 1
         return slot
+
+    cdef void forget_later(self, uint32_t slot, int64_t delay) noexcept:
+        self.nodes[slot].forget_at = self.now + delay
+        self.schedule(self.now + delay)
+
+    cdef void forget(self, uint32_t slot) noexcept:
+        """Its distance, and all of it if nobody offers it. Nobody has a way through here any more: all were told."""
+        cdef Node* node = &self.nodes[slot]
+        if node.changed or self.is_owed(slot):      # the hosts must hear of it, and those whose lanes were full
+            self.forget_later(slot, RETRY_FORGET_US)
+            return
+        node.forget_at = NEVER
+        node.has_distance = False
+        if node.offers == NO_PORT:
+            self.forget_node(slot)
+        else:
+            self.select(slot)
 
     cdef void forget_node(self, uint32_t slot) noexcept:
         cdef Node* node = &self.nodes[slot]
@@ -303,20 +301,8 @@ cdef class NodeTable:
             link = &self.nodes[link[0] - 1].next
         link[0] = node.next
         node.next = self.free_slot
-        node.has_distance = False
-        node.forget_at = NEVER
         self.free_slot = slot
         self.node_count -= 1
-
-    cdef bint is_needed(self, uint32_t slot) noexcept:
-        """Whether somebody must still hear of it: the hosts, or a neighbour whose lane was full all the time."""
-        cdef uint32_t at
-        cdef Neighbour* neighbour
-        for at in range(self.attached_count):
-            neighbour = &self.neighbours[self.attached[at]]
-            if has_slot(&neighbour.owed, slot) or has_slot(&neighbour.asks, slot):
-                return True
-        return self.nodes[slot].changed
 
     cdef void add_offer(self, uint32_t slot, uint32_t port) noexcept:
         cdef Neighbour* neighbour = &self.neighbours[port]
@@ -327,7 +313,6 @@ cdef class NodeTable:
         if offer.older != NO_PORT:
             self.neighbours[offer.older].offers[slot].newer = port
         self.nodes[slot].offers = port
-        self.nodes[slot].forget_at = NEVER
         neighbour.count += 1
 
     cdef void drop_offer(self, uint32_t slot, uint32_t port) noexcept:
@@ -342,9 +327,8 @@ cdef class NodeTable:
             self.neighbours[offer.older].offers[slot].newer = offer.newer
         offer.present = False
         neighbour.count -= 1
-        if node.offers == NO_PORT:
-            node.forget_at = self.now + (FORGET_US if node.has_distance else 0)
-            self.schedule(node.forget_at)
+        if node.offers == NO_PORT and not node.has_distance:
+            self.forget_later(slot, 0)
         if node.port == port:
             self.select(slot)
         elif node.port == NO_PORT:
@@ -365,7 +349,7 @@ cdef class NodeTable:
         cdef const Offer* offer = &self.neighbours[port].offers[slot]
         if self.cost_by(slot, port) == PING_INFINITE:
             return False
-        return not node.has_distance or is_newer(offer.seq, node.seq) or (
+        return not node.has_distance or 0 < offer.seq - node.seq <= SEQ_JUMP_MAX or (
             offer.seq == node.seq and offer.label < node.label)
 
     cdef void offer_changed(self, uint32_t slot, uint32_t port) noexcept:
@@ -419,6 +403,9 @@ cdef class NodeTable:
                 node.label = metric
                 node.has_distance = True
             node.label = min(node.label, metric)
+            node.forget_at = NEVER
+        elif moved:
+            self.forget_later(slot, FORGET_US)
         if (moved or metric != node.metric or hops != node.hops) and not node.changed:
             node.changed = True
             self.changes[self.change_count] = slot
@@ -440,102 +427,68 @@ cdef class NodeTable:
     # What the neighbours are told.
 
     cdef void tell(self, uint32_t slot) noexcept:
-        """Owes it to all if it differs enough from what they know."""
+        """Owes it to all, now or later, if it is not what they know. Good news now: others may wait for them."""
         cdef Node* node = &self.nodes[slot]
         cdef uint32_t moved = max(node.metric, node.told_metric) - min(node.metric, node.told_metric)
-        cdef bint rests
+        cdef bint much = moved > max(self.report_above, node.told_metric // 4)
         if node.port == NO_PORT:
-            node.drift_at = NEVER
+            node.tell_at = NEVER
             if node.told:
                 node.told = False
-                self.owe(slot, True)
-        elif (not node.told or node.seq != node.told_seq or node.hops != node.told_hops
-                or moved > max(self.report_above, node.told_metric // 4)):
-            node.drift_wait = DRIFT_FIRST_US // 2
+                self.owe(slot, True, self.now)
+        elif not node.told or node.seq != node.told_seq or (much and node.metric < node.told_metric):
             self.tell_all(slot)
-        elif moved == 0:
-            node.drift_at = NEVER
-        elif node.drift_at <= self.now:
+        elif moved == 0 and node.hops == node.told_hops:
+            node.tell_at = NEVER
+        elif node.tell_at <= self.now:
             self.tell_all(slot)
-        elif node.drift_at == NEVER:
-            # Soon, so that it has come to the end of a chain of nodes before long; seldom if it goes on and on.
-            rests = self.now - node.told_at >= DRIFT_LAST_US
-            node.drift_wait = DRIFT_FIRST_US if rests else min(2 * node.drift_wait, <int64_t>DRIFT_LAST_US)
-            node.drift_at = self.now + node.drift_wait
-            self.schedule(node.drift_at)
+        elif much or node.hops != node.told_hops:
+            self.tell_later(slot, WORSE_US)
+        elif node.tell_at == NEVER:
+            # What a neighbour told has waited there already, and has a chain of nodes to go.
+            self.tell_later(slot, DRIFT_US if self.cause == &self.changes_cost else PASS_DRIFT_US)
+
+    cdef void tell_later(self, uint32_t slot, int64_t delay) noexcept:
+        self.nodes[slot].tell_at = min(self.nodes[slot].tell_at, self.now + delay)
+        self.schedule(self.nodes[slot].tell_at)
 
     cdef void tell_all(self, uint32_t slot) noexcept:
         cdef Node* node = &self.nodes[slot]
         node.told = True
-        node.told_at = self.now
         node.told_seq = node.seq
         node.told_hops = node.hops
         node.told_metric = node.metric
-        node.drift_at = NEVER
-        self.owe(slot, False)
-
-    cdef void owe(self, uint32_t slot, bint urgent) noexcept:
-        cdef uint32_t at
-        for at in range(self.attached_count):
-            add_slot(&self.neighbours[self.attached[at]].owed, slot)
-            if urgent:
-                add_slot(&self.neighbours[self.attached[at]].urgent, slot)
-            self.wake(self.attached[at])
-
-    cdef void wake(self, uint32_t port) noexcept:
-        """Finds out whether something may leave now, and when the rest may."""
-        cdef Neighbour* neighbour = &self.neighbours[port]
-        cdef bint ready = neighbour.urgent.count or neighbour.asks.count or (
-            neighbour.owed.count and self.now >= neighbour.quiet_until)
-        self.ready += ready - neighbour.ready
-        neighbour.ready = ready
-        if neighbour.owed.count and self.now < neighbour.quiet_until:
-            self.schedule(neighbour.quiet_until)
+        node.tell_at = NEVER
+        self.owe(slot, False, self.now)
 
     cdef uint32_t updates_for(self, uint32_t port, int64_t now) noexcept:
-        cdef Neighbour* neighbour = &self.neighbours[port]
-        neighbour.asked_at = self.now = now
-        return min(neighbour.owed.count if now >= neighbour.quiet_until else neighbour.urgent.count,
-                   <uint32_t>ENTRIES_MAX)
+        return self.count_owed(port, now)
 
     cdef uint32_t requests_for(self, uint32_t port, int64_t now) noexcept:
-        self.now = now
-        return min(self.neighbours[port].asks.count, <uint32_t>ENTRIES_MAX)
+        return self.count_questions(port, now)
 
     cdef void write_updates(self, uint32_t port, uint8_t* out, uint32_t count) noexcept:
-        cdef Neighbour* neighbour = &self.neighbours[port]
-        cdef uint32_t written = 0, slot
+        cdef uint32_t at
         cdef const Node* node
         cdef NodeRoute route
-        if neighbour.owed.count <= count and neighbour.urgent.count < neighbour.owed.count:
-            neighbour.quiet_until = neighbour.asked_at + GATHER_US
-        while written < count:
-            slot = next_slot(&neighbour.urgent if neighbour.urgent.count else &neighbour.owed, 0, self.touched)
-            node = &self.nodes[slot]
+        for at in range(count):
+            node = &self.nodes[self.take_owed(port)]
             route.node = node.id
             route.seq = node.seq
             route.label = node.label
             route.metric = node.told_metric if node.told else PING_INFINITE
             route.hops = node.told_hops if node.told else 0
-            store_node_route(out + written * NODE_ROUTE_BYTES, &route)
-            remove_slot(&neighbour.urgent, slot)
-            remove_slot(&neighbour.owed, slot)
-            written += 1
-        self.wake(port)
+            store_node_route(out + at * NODE_ROUTE_BYTES, &route)
 
     cdef void write_requests(self, uint32_t port, uint8_t* out, uint32_t count) noexcept:
-        cdef Neighbour* neighbour = &self.neighbours[port]
-        cdef uint32_t written = 0, slot = 0
+        cdef uint32_t at, slot
         cdef SeqRequest request
-        while written < count:
-            slot = next_slot(&neighbour.asks, slot, self.touched)
+        for at in range(count):
+            slot = self.take_question(port)
             request.node = self.nodes[slot].id
-            request.seq = neighbour.offers[slot].ask_seq
-            request.hops = neighbour.offers[slot].ask_hops
-            store_seq_request(out + written * SEQ_REQUEST_BYTES, &request)
-            remove_slot(&neighbour.asks, slot)
-            written += 1
-        self.wake(port)
+            request.seq = self.neighbours[port].offers[slot].ask_seq
+            request.hops = self.neighbours[port].offers[slot].ask_hops
+            store_seq_request(out + at * SEQ_REQUEST_BYTES, &request)
 
     # Requests.
 
@@ -566,14 +519,12 @@ cdef class NodeTable:
 
     cdef void ask(self, uint32_t slot, uint32_t port, uint32_t seq, uint8_t hops) noexcept:
         """Joined with what waits for this node already: the newer seq, the larger hop limit."""
-        cdef Neighbour* neighbour = &self.neighbours[port]
-        cdef Offer* offer = &neighbour.offers[slot]
-        cdef bint waits = has_slot(&neighbour.asks, slot)
+        cdef Offer* offer = &self.neighbours[port].offers[slot]
+        cdef bint waits = has_slot(&self.lanes[port].asks, slot)
         if not waits or is_newer(seq, offer.ask_seq):
             offer.ask_seq = seq
         offer.ask_hops = max(hops, offer.ask_hops) if waits else hops
-        add_slot(&neighbour.asks, slot)
-        self.wake(port)
+        self.owe_question(port, slot, self.now)
 
     cdef void hear_requests(self, uint32_t port, const uint8_t* entries, uint32_t count, int64_t now) noexcept:
         cdef uint32_t at
@@ -619,15 +570,13 @@ cdef class NodeTable:
 
     # Time passes.
 
-    cdef void schedule(self, int64_t at) noexcept:
-        self.due = min(self.due, at)
-
     cdef void run(self, int64_t now) noexcept:
-        cdef uint32_t at, slot
+        cdef uint32_t slot
         cdef Node* node
         if now < self.due:
             return
         self.now = now
+        self.cause = &self.changes_offer
         self.due = NEVER
         if self.wanted_seq != self.nodes[0].seq:
             self.renew_own(self.wanted_seq)
@@ -635,16 +584,12 @@ cdef class NodeTable:
             node = &self.nodes[slot]
             if node.ask_at <= now:
                 self.ask_all(slot)
-            if node.drift_at <= now:
+            if node.tell_at <= now:
                 self.tell(slot)
             if node.forget_at <= now:
-                if self.is_needed(slot):
-                    node.forget_at = now + RETRY_FORGET_US
-                else:
-                    self.forget_node(slot)
-            self.schedule(min(node.ask_at, min(node.drift_at, node.forget_at)))
-        for at in range(self.attached_count):
-            self.wake(self.attached[at])
+                self.forget(slot)
+            self.schedule(min(node.ask_at, min(node.tell_at, node.forget_at)))     # as they are now
+        self.wake_all(now)
 
     # What Python sees, for status, tests and benchmarks.
 
@@ -731,33 +676,23 @@ cdef class NodeTable:
     def updates(self, uint32_t port, int64_t now, uint32_t most=ENTRIES_MAX):
         """The entries of the next type 10 for this port, at most so many; they count as sent."""
         cdef uint32_t count = min(self.updates_for(self.checked(port), now), most)
-        cdef uint8_t* out = <uint8_t*>PyMem_Malloc(max(count, <uint32_t>1) * NODE_ROUTE_BYTES)
-        if out == NULL:
-            raise MemoryError()
-        try:
-            self.write_updates(port, out, count)
-            return out[:count * NODE_ROUTE_BYTES]
-        finally:
-            PyMem_Free(out)
+        entries = PyBytes_FromStringAndSize(NULL, count * NODE_ROUTE_BYTES)
+        self.write_updates(port, <uint8_t*>PyBytes_AS_STRING(entries), count)
+        return entries
 
     def requests(self, uint32_t port, int64_t now, uint32_t most=ENTRIES_MAX):
         """The entries of the next type 11 for this port, at most so many; they count as sent."""
         cdef uint32_t count = min(self.requests_for(self.checked(port), now), most)
-        cdef uint8_t* out = <uint8_t*>PyMem_Malloc(max(count, <uint32_t>1) * SEQ_REQUEST_BYTES)
-        if out == NULL:
-            raise MemoryError()
-        try:
-            self.write_requests(port, out, count)
-            return out[:count * SEQ_REQUEST_BYTES]
-        finally:
-            PyMem_Free(out)
+        entries = PyBytes_FromStringAndSize(NULL, count * SEQ_REQUEST_BYTES)
+        self.write_requests(port, <uint8_t*>PyBytes_AS_STRING(entries), count)
+        return entries
 
     def leaving(self, int64_t now):
         """Runs what is due and takes all that may leave now: `(port, updates, requests)`."""
         self.run(now)
-        ports = [self.attached[at] for at in range(self.attached_count)] if self.ready else []
+        ports = [self.open_ports[at] for at in range(self.open_count)] if self.ready else []
         return [(port, self.updates(port, now), self.requests(port, now)) for port in ports
-                if self.neighbours[<uint32_t>port].ready]
+                if self.lanes[<uint32_t>port].ready]
 
     cdef uint32_t checked(self, uint32_t port) except? 0xFFFFFFFF:
         if not 1 <= port <= self.max_ports:
