@@ -11,11 +11,12 @@ from array import array
 from collections.abc import Callable
 
 from cloudvpn._fast.idcache import IdCache
+from cloudvpn._fast.nodes import NodeTable
 from cloudvpn._fast.random import RandomSource
 from cloudvpn._fast.route import RouteTable
 from cloudvpn._fast.sendq import SendQueue
 from cloudvpn._fast.switch import Switch
-from cloudvpn._fast.wire import bare_packet, bulk_packet, frame_packet, route_packet
+from cloudvpn._fast.wire import bare_packet, bulk_packet, frame_packet, node_routes_packet, route_packet
 from tests.model.naive_offload import TCP, UDP, ones_sum
 from tests.model.packets import TIMESTAMPS, Flow
 
@@ -29,6 +30,8 @@ from .loops import (
     Lookup,
     Loop,
     NewIds,
+    NodeLookup,
+    NodeUpdate,
     Parse,
     Queue,
     RouteUpdate,
@@ -38,6 +41,7 @@ from .loops import (
 
 ROUTES = 10_000         # in the table
 UPDATES = 2_000         # in one set or diff
+NODES = 1_000           # as many as a table has room for by default
 IDS = 65_536            # remembered, as by default
 INPUT_BYTES = 262_144   # what a link reads at most at once
 SUPER_BYTES = 65_160    # 45 segments, all that fit an IP packet
@@ -97,6 +101,38 @@ def comings(new: bool) -> Loop:
     there = entries(macs, [draw.randrange(10_000, 300_000) for _ in macs])
     gone = entries(draw.sample(macs, UPDATES), [0] * UPDATES)
     return RouteUpdate(filled_table(), 1, gone, there) if new else RouteUpdate(filled_table(), 1, there, gone)
+
+
+NODE_IDS = random.Random(11).sample(range(1 << 62), NODES)
+
+
+def node_routes(metrics: list[int]) -> bytes:
+    """Of all nodes, with labels that may always be used."""
+    return node_routes_packet([(node, 1, 10, metric, 2) for node, metric in zip(NODE_IDS, metrics, strict=True)])[4:]
+
+
+def filled_node_table() -> NodeTable:
+    """Port 2 offers all 1,000 at 150 ms; the other links are measured and offer nothing."""
+    table = NodeTable(1, 16, RandomSource(1))
+    for port in range(1, 17):
+        table.open_port(port, 0)
+        table.measure_port(port, 1000, 0)
+    table.receive_updates(2, node_routes([150_000] * NODES), 0)
+    return table
+
+
+def node_changes() -> Loop:
+    """Port 1 offers the same nodes; half of the offers become better than those of port 2, half become worse."""
+    draw = random.Random(12)
+    low = [draw.randrange(10_000, 100_000) for _ in NODE_IDS]
+    high = [draw.randrange(200_000, 300_000) for _ in NODE_IDS]
+    pairs = [(a, b) if draw.getrandbits(1) else (b, a) for a, b in zip(low, high, strict=True)]
+    before, after = (node_routes([pair[side] for pair in pairs]) for side in (0, 1))
+    return NodeUpdate(filled_node_table(), before, after)
+
+
+def node_lookup() -> Loop:
+    return NodeLookup(filled_node_table(), array("Q", random.Random(13).sample(NODE_IDS, NODES)), 100)
 
 
 def frame(mac: int, size: int) -> bytes:
@@ -206,6 +242,8 @@ CASES: dict[str, Callable[[], Loop | Calibration]] = {
     "route-new": lambda: comings(True),
     "route-deleted": lambda: comings(False),
     "route-set": lambda: changes(True),
+    "node-lookup": node_lookup,
+    "node-change": node_changes,
     "id-new": lambda: NewIds(IdCache(IDS, RandomSource(4)), 10_000),
     "id-seen": lambda: SeenIds(IdCache(IDS, RandomSource(5)), 20_000),
     "queue-1500": lambda: Queue(SendQueue(), frame_packet(frame(MACS[0], 1500)), 20_000),

@@ -37,6 +37,8 @@ LIMITS_NS = {
     "lookup-hit": 100.0,
     "lookup-miss": 100.0,
     "route-change": 10_000.0,       # 100,000 changes per second
+    "node-lookup": 100.0,
+    "node-change": 10_000.0,
 }
 
 

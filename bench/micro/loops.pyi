@@ -2,6 +2,7 @@
 from array import array
 
 from cloudvpn._fast.idcache import IdCache
+from cloudvpn._fast.nodes import NodeTable
 from cloudvpn._fast.port import Port
 from cloudvpn._fast.route import RouteTable
 from cloudvpn._fast.segment import Offload
@@ -31,6 +32,12 @@ class Lookup(Loop):
 
 class RouteUpdate(Loop):
     def __init__(self, routes: RouteTable, port: int, before: bytes, after: bytes, *, whole: bool = False) -> None: ...
+
+class NodeLookup(Loop):
+    def __init__(self, nodes: NodeTable, ids: array[int], rounds: int) -> None: ...
+
+class NodeUpdate(Loop):
+    def __init__(self, nodes: NodeTable, before: bytes, after: bytes) -> None: ...
 
 class NewIds(Loop):
     def __init__(self, ids: IdCache, ops: int) -> None: ...

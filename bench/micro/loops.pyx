@@ -6,15 +6,18 @@ round and is not measured.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.uio cimport iovec
 
 from cloudvpn._fast.checksum cimport add_bytes, fold
 from cloudvpn._fast.coalesce cimport Coalescer
-from cloudvpn._fast.consts cimport NO_PORT, ROUTE_BYTES, ROUTES_MAX, WRITE_BYTES
+from cloudvpn._fast.consts cimport (
+    ENTRIES_MAX, NO_PORT, NODE_ROUTE_BYTES, ROUTE_BYTES, ROUTES_MAX, WRITE_BYTES,
+)
 from cloudvpn._fast.idcache cimport IdCache
 from cloudvpn._fast.layers cimport packet_end
+from cloudvpn._fast.nodes cimport NodeTable
 from cloudvpn._fast.port cimport Port
 from cloudvpn._fast.route cimport RouteTable
 from cloudvpn._fast.offload cimport SUPER_FRAME_MAX, Offload
@@ -25,6 +28,7 @@ from cloudvpn._fast.tapport cimport BATCH_FRAMES
 from cloudvpn._fast.wire cimport PACKET_WHOLE, Packet, parse
 
 cdef uint8_t told[ROUTES_MAX * ROUTE_BYTES]
+cdef uint8_t node_routes[ENTRIES_MAX * NODE_ROUTE_BYTES]
 
 
 cdef class Loop:
@@ -210,6 +214,59 @@ cdef class RouteUpdate(Loop):
         count = self.routes.write_diff(NO_PORT, told)
         self.routes.end_changes()
         return count
+
+
+cdef class NodeLookup(Loop):
+    """Nodes looked up, `rounds` times, that all are known."""
+    cdef NodeTable nodes
+    cdef const uint64_t[::1] ids
+    cdef uint32_t rounds
+
+    def __init__(self, NodeTable nodes not None, const uint64_t[::1] ids not None, uint32_t rounds):
+        self.nodes = nodes
+        self.ids = ids
+        self.rounds = rounds
+        self.ops = <uint32_t>ids.shape[0] * rounds
+
+    def run(self):
+        cdef const uint64_t* ids = &self.ids[0]
+        cdef uint32_t at, count = <uint32_t>self.ids.shape[0], done = 0, _
+        for _ in range(self.rounds):
+            for at in range(count):
+                done += self.nodes.port_of(ids[at]) != NO_PORT
+        return done
+
+
+cdef class NodeUpdate(Loop):
+    """The entries `after` where `before` was, each a change of next hop, and what each neighbour is told of it."""
+    cdef NodeTable nodes
+    cdef bytes before, after
+    cdef int64_t now
+
+    def __init__(self, NodeTable nodes not None, bytes before not None, bytes after not None):
+        self.nodes = nodes
+        self.before = before
+        self.after = after
+        self.ops = <uint32_t>(len(after) // NODE_ROUTE_BYTES)
+
+    cdef uint32_t take(self, const uint8_t* entries) noexcept:
+        cdef uint32_t port, count = 0, told
+        self.nodes.apply(1, entries, self.ops, self.now)
+        while self.nodes.take_changed() != NO_PORT:
+            count += 1
+        self.now += 1_000_000       # worse news has waited by then
+        self.nodes.run(self.now)
+        for port in range(1, self.nodes.max_ports + 1):
+            told = self.nodes.updates_for(port, self.now)
+            self.nodes.write_updates(port, node_routes, told)
+            count = min(count, told)
+        return count
+
+    def prepare(self):
+        self.take(self.before)
+
+    def run(self):
+        return self.take(self.after)
 
 
 cdef class NewIds(Loop):

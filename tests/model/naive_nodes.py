@@ -69,7 +69,7 @@ class NaiveNodeTable:
         self.told: dict[int, tuple[int, int, int]] = {}      # seq, metric, hops
         self.by_cost = False                                 # what changes now, changes by the cost of a link
         self.tell_at: dict[int, int] = {}
-        self.starving: dict[int, tuple[int, int]] = {}      # node -> when it is asked for again, and the wait after that
+        self.starving: dict[int, tuple[int, int]] = {}      # node -> when it is asked for again, and the next wait
         self.forget_at: dict[int, int] = {}
         self.passed: dict[int, Asked] = {}
         self.changed: set[int] = set()

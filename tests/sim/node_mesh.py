@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Meshes of node tables alone: no switch, no frames; links ordered and reliable while up, a clock that only events move.
+"""Meshes of node tables alone: no switch; links ordered and reliable while up, a clock that only events move.
 
     mesh = NodeMesh(ring(8), seed=1)
     mesh.run(10 * SECOND)

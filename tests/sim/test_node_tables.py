@@ -253,7 +253,7 @@ def test_a_hundred_nodes_start_within_2_seconds(seeds: range) -> None:
         assert not mesh.broken
         slowest.append((max(mesh.restored.values()) - up) / SECOND)
         most.append(max(size for link in mesh.links for size in link.carried.values()))
-    print(f"\n100 nodes start: {max(most)} B a link and direction at most, all ways {max(slowest):.2f} s after the last link")
+    print(f"\n100 nodes start: at most {max(most)} B a link and direction, all ways {max(slowest):.2f} s after it")
     assert max(most) <= 15_000 and max(slowest) <= 0.5
 
 
