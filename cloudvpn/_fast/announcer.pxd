@@ -12,6 +12,14 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from cloudvpn._fast.slotset cimport SlotSet
 
+cdef extern from *:
+    """
+    #define CLOUDVPN_NEVER INT64_MAX
+    #define CLOUDVPN_LONG_AGO (-((int64_t)1 << 62))
+    """
+    const int64_t NEVER "CLOUDVPN_NEVER"            # what is not going to happen
+    const int64_t LONG_AGO "CLOUDVPN_LONG_AGO"      # what never happened; the time since then does not overflow
+
 # Of one port.
 cdef struct Lane:
     SlotSet owed                # slots that the neighbour has not been told of; `words` NULL: the port is not open

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a table of version 2 owes each of its neighbours, and when it may leave."""
 
-from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -9,13 +8,12 @@ from cloudvpn._fast.consts cimport ENTRIES_MAX
 from cloudvpn._fast.slotset cimport add_slot, has_slot, next_slot, remove_slot, set_words
 
 cdef int64_t GATHER_US = 20_000             # one death in a clique of 32 costs six times the messages without
-cdef int64_t LONG_AGO = -(<int64_t>1 << 62)
 
 
 cdef class Announcer:
 
     cdef int make_lanes(self, uint32_t ports, uint32_t slots) except -1:
-        self.due = INT64_MAX
+        self.due = NEVER
         self.lane_count = ports
         self.slot_count = slots
         self.lanes = <Lane*>calloc(ports, sizeof(Lane))

@@ -3,8 +3,8 @@
 
 What a neighbour announces of a node is an offer: seq, label, metric, hops. `seq` comes from the node itself; `label` is
 the least metric that the neighbour ever had under this seq, the neighbour's feasible distance. An offer may be used if
-its pair (seq, label) is better than our own feasible distance: the seq newer, or the same and the label smaller. Our own
-pair only improves and is better for each node on the way, so next hops never form a loop, not for a moment. If no
+its pair (seq, label) is better than our own feasible distance: the seq newer, or the same and the label smaller. Our
+own pair only improves and is better for each node on the way, so next hops never form a loop, not for a moment. If no
 offer may be used though there are some, the node starves: the neighbours are asked for a newer seq, ask in turn, and
 the node they mean answers.
 
@@ -15,7 +15,7 @@ Costs: a look-up is one hash step. An update is one hash step and O(1), unless i
 then the other offers of this node are looked at. What must be told is a bit for each link. Losing a link, a new cost of
 a link and run() walk the nodes.
 
-Memory, with the defaults 1,024 nodes: 128 B a node; 28 B and 3 bits for each node and open link, 29 KB a link. A node
+Memory, with the defaults 1,024 nodes: 112 B a node; 28 B and 3 bits for each node and open link, 29 KB a link. A node
 over the limit is refused, counted, and marks the link, of which everything is asked again when there is room. Nothing
 else grows: a link has one request waiting for a node at most, a node one that it passes on.
 """
@@ -23,72 +23,13 @@ else grows: a link has one request waiting for a node at most, a node one that i
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from cloudvpn._fast.announcer cimport Announcer
-from cloudvpn._fast.hash cimport HashKey
-from cloudvpn._fast.random cimport RandomSource
-from cloudvpn._fast.ways cimport Way
+from cloudvpn._fast.offers cimport OfferTable
 from cloudvpn._fast.wire cimport NodeRoute, SeqRequest
-
-# A node that is offered, or was reachable within the last 180 s. Slot 0 is this node itself.
-cdef struct Node:
-    uint64_t id
-    uint32_t next               # in the bucket; plus one, 0 ends
-    uint32_t port               # the next hop's; LOCAL_PORT: ourselves; NO_PORT: unreachable
-    uint32_t metric             # us, of the whole way; PING_INFINITE: unreachable
-    uint32_t seq                # with `label` the feasible distance, which outlives the way
-    uint32_t label
-    uint32_t offers             # port of the first in the list of its offers, or NO_PORT
-    uint32_t told_seq           # what the neighbours know or will be told next
-    uint32_t told_metric
-    uint8_t told_hops
-    uint8_t hops
-    bint told                   # the neighbours know of a way
-    bint has_distance           # seq and label are set
-    bint changed                # stands in the list of changes
-    int64_t tell_at             # when a change that is not told at once is told, or NEVER
-    int64_t ask_at              # when it is asked for again: it starves; or NEVER
-    int64_t ask_wait            # us, from then to the next time
-    int64_t forget_at           # or NEVER: there is a way, or offers and no distance yet
-    # The request of others that was passed on last.
-    int64_t passed_at
-    uint32_t passed_seq
-    uint32_t passed_from        # port
-    uint8_t passed_hops         # as it came
-
-# What one link announced of one node, and what is asked of it.
-cdef struct Offer:
-    uint32_t seq
-    uint32_t label
-    uint32_t metric
-    uint32_t newer, older       # ports, in the node's list
-    uint32_t ask_seq            # of the request that waits
-    uint8_t hops
-    uint8_t ask_hops
-    uint8_t present
-
-cdef struct Neighbour:
-    Offer* offers               # by slot; NULL: not attached
-    uint32_t count              # of the offers that are present
-    uint32_t cost               # us, of the link; 0: not measured, its offers are not used
-    bint overflowed             # a node was refused since everything was asked for
 
 
 @cython.final
-cdef class NodeTable(Announcer):
-    cdef readonly uint64_t me
-    cdef readonly uint32_t max_ports, max_nodes, report_above
-    cdef HashKey key
-
-    cdef Node* nodes                        # by slot
-    cdef uint32_t* buckets
-    cdef uint32_t bucket_mask
-    cdef readonly uint32_t node_count       # of others
-    cdef uint32_t touched                   # slots ever used, with ours
-    cdef uint32_t free_slot
-    cdef uint32_t* changes
-    cdef uint32_t change_count
-
-    cdef Neighbour* neighbours              # by port
+cdef class NodeTable(OfferTable):
+    cdef readonly uint32_t report_above     # us: smaller changes of a metric are not told at once
     cdef int64_t now                        # of the call from outside that goes on
     cdef uint64_t* cause                    # the counter of changes that this call counts in
     cdef uint32_t lost                      # ways that this call took although there are offers
@@ -128,11 +69,6 @@ cdef class NodeTable(Announcer):
     cdef void write_updates(self, uint32_t port, uint8_t* out, uint32_t count) noexcept
     cdef void write_requests(self, uint32_t port, uint8_t* out, uint32_t count) noexcept
 
-    # The slot of a node, or NONE; the port on the way to it, LOCAL_PORT for ourselves, NO_PORT without a way.
-    cdef uint32_t find(self, uint64_t node) noexcept nogil
-    cdef uint32_t port_of(self, uint64_t node) noexcept nogil
-    # All ways that labels allow a frame that came from `source`, the nearest first, and their number, WAYS_MAX at most.
-    cdef uint32_t sort_ways(self, uint64_t node, uint32_t source, Way* ways) noexcept
     # A slot whose port, metric or hops changed since it was taken last, or NONE.
     cdef uint32_t take_changed(self) noexcept
 
@@ -140,14 +76,9 @@ cdef class NodeTable(Announcer):
     cdef bint is_refused(self, uint32_t slot, const NodeRoute* route) noexcept
     cdef void hear_own(self, uint32_t port, uint32_t seq) noexcept
     cdef void renew_own(self, uint32_t seq) noexcept
-    cdef uint32_t make_node(self, uint64_t id) noexcept
     cdef void forget_later(self, uint32_t slot, int64_t delay) noexcept
     cdef void forget(self, uint32_t slot) noexcept
-    cdef void forget_node(self, uint32_t slot) noexcept
-    cdef void add_offer(self, uint32_t slot, uint32_t port) noexcept
     cdef void drop_offer(self, uint32_t slot, uint32_t port) noexcept
-    cdef uint32_t cost_by(self, uint32_t slot, uint32_t port) noexcept nogil
-    cdef bint is_feasible(self, uint32_t slot, uint32_t port) noexcept nogil
     cdef void offer_changed(self, uint32_t slot, uint32_t port) noexcept
     cdef void select(self, uint32_t slot) noexcept
     cdef void take(self, uint32_t slot, uint32_t port) noexcept
@@ -159,4 +90,3 @@ cdef class NodeTable(Announcer):
     cdef void ask(self, uint32_t slot, uint32_t port, uint32_t seq, uint8_t hops) noexcept
     cdef void hear_request(self, uint32_t port, const SeqRequest* request) noexcept
     cdef void pass_on(self, uint32_t slot, uint32_t port, const SeqRequest* request) noexcept
-    cdef uint32_t checked(self, uint32_t port) except? 0xFFFFFFFF
