@@ -8,6 +8,10 @@ own pair only improves and is better for each node on the way, so next hops neve
 offer may be used though there are some, the node starves: the neighbours are asked for a newer seq, ask in turn, and
 the node they mean answers.
 
+Told at once: that a way is gone; soon, gathered for 20 ms: a new way, a new seq, a metric that got much better; after
+100 ms: one that got much worse, or other hops, because mostly a better way or none is found meanwhile (a death in a
+clique costs half the messages). A small change of metric waits 10 s where it began, and 0.5 s at each node after that.
+
 All times are microseconds of one monotonic clock, all metrics and costs microseconds, saturating: PING_INFINITE is no
 way. Sequence numbers compare as in RFC 1982. Several links to one neighbour are separate offers.
 
@@ -17,7 +21,8 @@ a link and run() walk the nodes.
 
 Memory, with the defaults 1,024 nodes: 112 B a node; 28 B and 3 bits for each node and open link, 29 KB a link. A node
 over the limit is refused, counted, and marks the link, of which everything is asked again when there is room. Nothing
-else grows: a link has one request waiting for a node at most, a node one that it passes on.
+else grows: a link has one request waiting for a node at most, a node one that it passes on. A node's distance is
+forgotten 180 s after its last way went and everybody was told: then no way of anybody leads through here any more.
 """
 
 cimport cython

@@ -105,6 +105,8 @@ cdef class NodeTable(OfferTable):
                 self.hear_own(port, route.seq)
             else:
                 self.take_update(port, &route)
+        # Whoever loses the ways to several nodes at once is probably lost to them too: a fresh number, before they ask,
+        # halves the time in which a ring comes back. One alone is just dead.
         if self.lost >= 2:
             self.renew_own(self.nodes[0].seq + 1)
 
