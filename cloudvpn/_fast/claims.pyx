@@ -9,6 +9,7 @@ from cloudvpn._fast.hash cimport keyed_hash
 from cloudvpn._fast.slots cimport append_to, clear_list, close_slots, give_slot, open_slots, remove_from, take_slot
 
 cdef uint32_t MOVES_WITHIN_S = 180
+cdef uint32_t FIXED_RESERVE = 16    # places for the MACs of our own interface, whatever else we claim
 KINDS = ("withdrawn", "foreign", "learned", "fixed")
 
 
@@ -23,7 +24,7 @@ cdef class ClaimTable:
         uint32_t max_local=4096, int64_t mac_age=300_000_000, uint32_t max_claims=1 << 20, uint32_t max_owners=4096,
         uint32_t report_above=5000,
     ):
-        cdef uint32_t places = 2 * max_claims
+        cdef uint32_t places = 2 * max_claims + FIXED_RESERVE
         if me == 0 or not 1 <= max_claims <= 1 << 24 or max_owners < 2:
             raise ValueError("an id is not 0, claims are 1 to 16,777,216, owners at least 2")
         self.me = me
@@ -169,7 +170,7 @@ cdef class ClaimTable:
             remove_from(self.timed_list(at), self.timed, at)
         remove_from(&self.owners[owner].claims[self.kind_of(at) == FOREIGN], self.of_owner, at)
         remove_from(&self.hosts[host].claims, self.of_host, at)
-        give_slot(&self.claim_slots, keyed_hash(&self.key, (<uint64_t>host << 32) | owner), at)
+        give_slot(&self.claim_slots, at)
         self.owners[owner].count -= 1
         if owner == ME:
             self.hosts[host].mine = NONE
@@ -179,7 +180,7 @@ cdef class ClaimTable:
 
     cdef void release_host(self, uint32_t host) noexcept:
         if self.hosts[host].claims.first == NONE and not self.hosts[host].changed:
-            give_slot(&self.host_slots, keyed_hash(&self.key, self.hosts[host].mac), host)
+            give_slot(&self.host_slots, host)
 
     cdef uint32_t next_seq(self, uint64_t mac, uint32_t least) noexcept nogil:
         cdef uint32_t host = self.find_host(mac), at, seq
@@ -255,7 +256,7 @@ cdef class ClaimTable:
         if self.owners[at].count == 0 and self.owners[at].port == NO_PORT:
             remove_from(&self.lost, self.lost_links, at)
             self.lost_count -= 1
-            give_slot(&self.owner_slots, keyed_hash(&self.key, self.owners[at].node), at)
+            give_slot(&self.owner_slots, at)
 
     cdef void set_reachable(self, uint32_t at, uint32_t port, uint32_t metric, uint8_t hops) noexcept:
         """Walks the owner's claims if it became reachable or unreachable, its foreign ones if the metric changed."""

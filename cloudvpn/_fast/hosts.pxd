@@ -99,6 +99,8 @@ cdef class HostTable(ClaimTable):
     cdef void run_held(self) noexcept
     cdef void settle(self) noexcept
     cdef uint32_t walk(self, uint32_t port, uint8_t* out, uint32_t most) noexcept
+    cdef uint8_t* denied_to(self, uint32_t owner) noexcept
+    cdef void deny(self, uint32_t port, uint32_t owner) noexcept
     cdef void pay_denied(self, uint32_t owner) noexcept
     cdef uint32_t checked(self, uint32_t port) except? 0xFFFFFFFF
 

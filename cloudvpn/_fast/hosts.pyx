@@ -21,7 +21,6 @@ cdef int64_t OWN_KEPT_US = 190_000_000
 cdef int64_t HELD_US = 10_000_000
 # When a host was seen is noted once a second, so that a frame of it writes nothing most of the time.
 cdef int64_t SEEN_US = 1_000_000
-cdef uint32_t FIXED_RESERVE = 16        # places for the MACs of our own interfaces
 
 
 cdef class HostTable(ClaimTable):
@@ -61,15 +60,15 @@ cdef class HostTable(ClaimTable):
 
     cdef void attach(self, uint32_t port) noexcept:
         self.news.attach(port)
-        self.overflowed[port] = False
         self.ready = self.news.behind != 0
 
     cdef void detach(self, uint32_t port, int64_t now) noexcept:
         cdef uint32_t owner
         self.news.detach(port)
+        self.overflowed[port] = False
         for owner in range(self.owner_slots.touched):
             if self.owners[owner].denied:
-                self.denied[<uint64_t>owner * (self.max_ports + 1) + port] = False
+                self.denied_to(owner)[port] = False
         self.ready = self.news.behind != 0
 
     cdef void owe_all(self, uint32_t port) noexcept:
@@ -185,7 +184,7 @@ cdef class HostTable(ClaimTable):
     cdef uint32_t own(self, uint64_t mac, bint always) noexcept:
         """Our claim for this MAC, a new one being withdrawn; NONE: there is no place."""
         cdef uint32_t host = self.find_host(mac), at = self.hosts[host].mine if host != NONE else NONE
-        if at == NONE and (always or self.owners[ME].count < self.max_claims - min(self.max_claims, FIXED_RESERVE)):
+        if at == NONE and (always or self.owners[ME].count < self.max_claims):
             # One less than what the next one takes.
             at = self.make_claim(mac, ME, self.next_seq(mac, self.wall) - 1)
             if at != NONE:
@@ -398,9 +397,7 @@ cdef class HostTable(ClaimTable):
             entry = &self.claims[at]
             owner = entry.owner
             if self.owners[owner].port == NO_PORT and self.news.items[at].stamp <= self.news.readers[port].joined:
-                # Part of the full exchange: it follows when the owner is reachable.
-                self.owners[owner].denied = True
-                self.denied[<uint64_t>owner * (self.max_ports + 1) + port] = True
+                self.deny(port, owner)
                 continue
             if out != NULL:
                 claim.mac = self.hosts[entry.host].mac
@@ -416,13 +413,23 @@ cdef class HostTable(ClaimTable):
             self.ready = self.news.behind != 0
         return count
 
+    cdef uint8_t* denied_to(self, uint32_t owner) noexcept:
+        """By port; valid if `owners[owner].denied`."""
+        return self.denied + <uint64_t>owner * (self.max_ports + 1)
+
+    cdef void deny(self, uint32_t port, uint32_t owner) noexcept:
+        """Its part of the full exchange follows when it is reachable."""
+        if not self.owners[owner].denied:
+            self.owners[owner].denied = True
+            memset(self.denied_to(owner), 0, self.max_ports + 1)
+        self.denied_to(owner)[port] = True
+
     cdef void pay_denied(self, uint32_t owner) noexcept:
-        cdef uint8_t* denied = self.denied + <uint64_t>owner * (self.max_ports + 1)
+        cdef uint8_t* denied = self.denied_to(owner)
         cdef uint32_t port, at
         cdef int kind
         for port in range(1, self.max_ports + 1):
             if denied[port]:
-                denied[port] = False
                 for kind in range(2):
                     at = self.owners[owner].claims[kind].first
                     while at != NONE:
