@@ -73,7 +73,7 @@ cdef struct HostRoute:
 
 cdef class ClaimTable:
     cdef readonly uint64_t me
-    cdef readonly uint32_t max_ports, max_claims, max_owners
+    cdef readonly uint32_t max_ports, max_claims, max_own, max_owners
     cdef uint32_t report_above              # us: smaller changes of a ping are not told
     cdef HashKey key
     cdef int64_t now

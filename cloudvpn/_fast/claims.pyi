@@ -5,6 +5,7 @@ class ClaimTable:
     me: int
     max_ports: int
     max_claims: int
+    max_own: int
     max_owners: int
     tracks: bool
     conflicts: int

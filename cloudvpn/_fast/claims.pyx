@@ -4,7 +4,7 @@
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from cloudvpn._fast.consts cimport FOREIGN_PORT, LOCAL_PORT, NO_PORT, NONE, PING_INFINITE
+from cloudvpn._fast.consts cimport FOREIGN_PORT, LOCAL_PORT, NO_PORT, NONE, PING_INFINITE, ROUTES_MAX
 from cloudvpn._fast.hash cimport keyed_hash
 from cloudvpn._fast.slots cimport append_to, clear_list, close_slots, give_slot, open_slots, remove_from, take_slot
 
@@ -14,7 +14,8 @@ KINDS = ("withdrawn", "foreign", "learned", "fixed")
 
 
 cdef class ClaimTable:
-    """`max_claims` claims of others and as many of our own, of `max_owners` nodes, at least half of them reachable.
+    """`max_claims` claims of others, of `max_owners` nodes, at least half of them reachable, and our own: all that links
+    of version 1 can offer, `max_local` learned ones, as many that were withdrawn, as many that only others say we made.
 
     Memory: 80 B a host, 80 B a claim, 88 B an owner, 8 B a bucket of each; untouched places cost nothing.
     """
@@ -24,9 +25,11 @@ cdef class ClaimTable:
         uint32_t max_local=4096, int64_t mac_age=300_000_000, uint32_t max_claims=1 << 20, uint32_t max_owners=4096,
         uint32_t report_above=5000,
     ):
-        cdef uint32_t places = 2 * max_claims + FIXED_RESERVE
-        if me == 0 or not 1 <= max_claims <= 1 << 24 or max_owners < 2:
-            raise ValueError("an id is not 0, claims are 1 to 16,777,216, owners at least 2")
+        cdef uint32_t places
+        if me == 0 or not 1 <= max_claims <= 1 << 24 or max_owners < 2 or max_local > 1 << 20:
+            raise ValueError("an id is not 0, claims are 1 to 2^24, owners at least 2, learned hosts at most 2^20")
+        self.max_own = 3 * max_local + ROUTES_MAX
+        places = max_claims + self.max_own + FIXED_RESERVE
         self.me = me
         self.max_ports = max_ports
         self.max_claims = max_claims

@@ -184,7 +184,7 @@ cdef class HostTable(ClaimTable):
     cdef uint32_t own(self, uint64_t mac, bint always) noexcept:
         """Our claim for this MAC, a new one being withdrawn; NONE: there is no place."""
         cdef uint32_t host = self.find_host(mac), at = self.hosts[host].mine if host != NONE else NONE
-        if at == NONE and (always or self.owners[ME].count < self.max_claims):
+        if at == NONE and (always or self.owners[ME].count < self.max_own):
             # One less than what the next one takes.
             at = self.make_claim(mac, ME, self.next_seq(mac, self.wall) - 1)
             if at != NONE:

@@ -80,6 +80,7 @@ class NaiveHostTable:
         self.me, self.wall, self.learns = me, 0, True
         self.max_link_claims, self.max_local, self.mac_age = max_link_claims, max_local, mac_age
         self.max_claims, self.max_owners, self.report_above = max_claims, max_owners, report_above
+        self.max_own = 3 * max_local + 65535
         self.claims: dict[Key, Claim] = {}
         self.mine: dict[int, Mine] = {}
         self.ways: dict[int, Way] = {me: Way(0, 0, 0)}
@@ -260,7 +261,7 @@ class NaiveHostTable:
         self.declare(mac, (seq + 1) % 2**32, now)
 
     def may_claim(self) -> bool:
-        return self.count(self.me) < self.max_claims
+        return self.count(self.me) < self.max_own
 
     def reach(self, node: int, port: int | None, metric: int, hops: int, now: int) -> None:
         was = node in self.ways

@@ -39,7 +39,7 @@ class Limits:
     max_link_claims: int = 65536
     max_local: int = 4096
     mac_age: int = 300 * S
-    max_claims: int = 1 << 20
+    max_claims: int = 1000
     max_owners: int = 4096
     report_above: int = 5000
 
