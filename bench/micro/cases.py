@@ -10,13 +10,21 @@ import random
 from array import array
 from collections.abc import Callable
 
+from cloudvpn._fast.hosts import HostTable
 from cloudvpn._fast.idcache import IdCache
 from cloudvpn._fast.nodes import NodeTable
 from cloudvpn._fast.random import RandomSource
 from cloudvpn._fast.route import RouteTable
 from cloudvpn._fast.sendq import SendQueue
 from cloudvpn._fast.switch import Switch
-from cloudvpn._fast.wire import bare_packet, bulk_packet, frame_packet, node_routes_packet, route_packet
+from cloudvpn._fast.wire import (
+    bare_packet,
+    bulk_packet,
+    frame_packet,
+    hosts_packet,
+    node_routes_packet,
+    route_packet,
+)
 from tests.model.naive_offload import TCP, UDP, ones_sum
 from tests.model.packets import TIMESTAMPS, Flow
 
@@ -26,6 +34,9 @@ from .loops import (
     Coalesce,
     CutFrame,
     Drain,
+    HostChange,
+    HostLearn,
+    HostLookup,
     LinkStep,
     Lookup,
     Loop,
@@ -133,6 +144,42 @@ def node_changes() -> Loop:
 
 def node_lookup() -> Loop:
     return NodeLookup(filled_node_table(), array("Q", random.Random(13).sample(NODE_IDS, NODES)), 100)
+
+
+def claims(macs: list[int], owners: list[int], seq: int) -> bytes:
+    """Learned hosts, one owner after the other, as on the wire."""
+    return hosts_packet([(mac, 1, 0, owners[at % len(owners)], seq, 0) for at, mac in enumerate(macs)])[4:]
+
+
+def filled_hosts(macs: list[int]) -> HostTable:
+    """These behind ten nodes that port 1 leads to."""
+    hosts = HostTable(1, 16, RandomSource(6), max_local=ROUTES)
+    owners = list(range(100, 110))
+    for port in range(1, 17):
+        hosts.open_port(port)
+    for owner in owners:
+        hosts.reach(owner, 1, 1000, 1, 0)
+    hosts.take_in(1, claims(macs, owners, 1), 0)
+    while hosts.updates(2, 0):
+        pass
+    return hosts
+
+
+def host_lookup() -> Loop:
+    return HostLookup(filled_hosts(MACS), array("Q", random.Random(11).sample(MACS, ROUTES)), 10)
+
+
+def host_learn() -> Loop:
+    hosts = filled_hosts(OTHER_MACS)
+    for mac in MACS:
+        hosts.see(mac, 0)
+    return HostLearn(hosts, array("Q", random.Random(12).sample(MACS, ROUTES)), 10)
+
+
+def host_change() -> Loop:
+    """Each host moves between two nodes; more packets than there are rounds."""
+    macs = random.Random(13).sample(MACS, UPDATES)
+    return HostChange(filled_hosts(MACS), [claims(macs, [100 + seq % 2], seq) for seq in range(2, 400)])
 
 
 def frame(mac: int, size: int) -> bytes:
@@ -244,6 +291,9 @@ CASES: dict[str, Callable[[], Loop | Calibration]] = {
     "route-set": lambda: changes(True),
     "node-lookup": node_lookup,
     "node-change": node_changes,
+    "host-lookup": host_lookup,
+    "host-learn": host_learn,
+    "host-change": host_change,
     "id-new": lambda: NewIds(IdCache(IDS, RandomSource(4)), 10_000),
     "id-seen": lambda: SeenIds(IdCache(IDS, RandomSource(5)), 20_000),
     "queue-1500": lambda: Queue(SendQueue(), frame_packet(frame(MACS[0], 1500)), 20_000),

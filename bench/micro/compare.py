@@ -39,6 +39,8 @@ LIMITS_NS = {
     "route-change": 10_000.0,       # 100,000 changes per second
     "node-lookup": 100.0,
     "node-change": 10_000.0,
+    "host-lookup": 100.0,
+    "host-change": 10_000.0,
 }
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from array import array
 
+from cloudvpn._fast.hosts import HostTable
 from cloudvpn._fast.idcache import IdCache
 from cloudvpn._fast.nodes import NodeTable
 from cloudvpn._fast.port import Port
@@ -38,6 +39,15 @@ class NodeLookup(Loop):
 
 class NodeUpdate(Loop):
     def __init__(self, nodes: NodeTable, before: bytes, after: bytes) -> None: ...
+
+
+class HostLookup(Loop):
+    def __init__(self, hosts: HostTable, macs: array[int], rounds: int) -> None: ...
+
+class HostLearn(HostLookup): ...
+
+class HostChange(Loop):
+    def __init__(self, hosts: HostTable, packets: list[bytes]) -> None: ...
 
 class NewIds(Loop):
     def __init__(self, ids: IdCache, ops: int) -> None: ...

@@ -15,6 +15,8 @@ from cloudvpn._fast.coalesce cimport Coalescer
 from cloudvpn._fast.consts cimport (
     ENTRIES_MAX, NO_PORT, NODE_ROUTE_BYTES, ROUTE_BYTES, ROUTES_MAX, WRITE_BYTES,
 )
+from cloudvpn._fast.consts cimport CLAIM_BYTES, ENTRIES_MAX, NO_PORT, ROUTE_BYTES, ROUTES_MAX, WRITE_BYTES
+from cloudvpn._fast.hosts cimport HostTable
 from cloudvpn._fast.idcache cimport IdCache
 from cloudvpn._fast.layers cimport packet_end
 from cloudvpn._fast.nodes cimport NodeTable
@@ -29,6 +31,9 @@ from cloudvpn._fast.wire cimport PACKET_WHOLE, Packet, parse
 
 cdef uint8_t told[ROUTES_MAX * ROUTE_BYTES]
 cdef uint8_t node_routes[ENTRIES_MAX * NODE_ROUTE_BYTES]
+
+
+cdef uint8_t told_claims[ENTRIES_MAX * CLAIM_BYTES]
 
 
 cdef class Loop:
@@ -267,6 +272,66 @@ cdef class NodeUpdate(Loop):
 
     def run(self):
         return self.take(self.after)
+
+
+cdef class HostLookup(Loop):
+    """MACs looked up, `rounds` times, that all are behind other nodes."""
+    cdef HostTable hosts
+    cdef const uint64_t[::1] macs
+    cdef uint32_t rounds
+
+    def __init__(self, HostTable hosts not None, const uint64_t[::1] macs not None, uint32_t rounds):
+        self.hosts = hosts
+        self.macs = macs
+        self.rounds = rounds
+        self.ops = <uint32_t>macs.shape[0] * rounds
+
+    def run(self):
+        cdef const uint64_t* macs = &self.macs[0]
+        cdef uint32_t at, count = <uint32_t>self.macs.shape[0], done = 0, _
+        cdef uint64_t egress = 0
+        for _ in range(self.rounds):
+            for at in range(count):
+                done += self.hosts.lookup(macs[at], &egress) != NO_PORT and egress != 0
+        return done
+
+
+cdef class HostLearn(HostLookup):
+    """Frames of hosts that are known behind the TAP, 100 ns apart."""
+    cdef int64_t now
+
+    def run(self):
+        cdef const uint64_t* macs = &self.macs[0]
+        cdef uint32_t at, count = <uint32_t>self.macs.shape[0], _
+        for _ in range(self.rounds):
+            for at in range(count):
+                self.hosts.learn(macs[at], self.now + at // 10)
+            self.now += count // 10
+        return self.hosts.learned_count * self.rounds
+
+
+cdef class HostChange(Loop):
+    """A newer version of each claim from port 1, each time of the other owner, and what port 2 is told of it."""
+    cdef HostTable hosts
+    cdef list packets
+    cdef int64_t now
+
+    def __init__(self, HostTable hosts not None, list packets not None):
+        self.hosts = hosts
+        self.packets = packets
+        self.ops = <uint32_t>(len(packets[0]) // CLAIM_BYTES)
+
+    def prepare(self):
+        self.packets.append(self.packets.pop(0))
+
+    def run(self):
+        cdef bytes packet = self.packets[0]
+        cdef uint32_t count
+        self.now += 1_000_000
+        self.hosts.apply(1, packet, self.ops, self.now)
+        count = self.hosts.updates_for(2, self.now)
+        self.hosts.write_updates(2, told_claims, count)
+        return count
 
 
 cdef class NewIds(Loop):

@@ -108,11 +108,11 @@ cdef class ClaimTable:
     # Whether we say that it is behind our TAP.
     cdef bint is_ours(self, uint64_t mac) noexcept nogil
 
-    # Which hosts may have another claim to follow; switched on, all. A slot for route_of, or NONE.
+    # Which hosts may have another route; switched on, all. A slot for route_of and route_beyond, or NONE.
     cdef void track(self, bint on) noexcept
     cdef uint32_t take_changed(self) noexcept
+    # By the claim to follow, and by the best of others: what is known of it beyond our links of version 1.
     cdef HostRoute route_of(self, uint32_t host) noexcept nogil
-    # The same without our own claims.
     cdef HostRoute route_beyond(self, uint32_t host) noexcept nogil
     cdef HostRoute route_by(self, uint32_t host, uint32_t claim) noexcept nogil
 
@@ -150,6 +150,7 @@ cdef class ClaimTable:
     cdef void reconsider(self, uint32_t at) noexcept
     cdef uint32_t best_but(self, uint32_t host, uint32_t owner) noexcept nogil
     cdef void take(self, uint32_t host, uint32_t at) noexcept
+    cdef HostRoute route_by(self, uint32_t host, uint32_t at) noexcept nogil
     cdef void note_change(self, uint32_t host) noexcept
     cdef void release_host(self, uint32_t host) noexcept
 

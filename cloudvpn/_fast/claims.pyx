@@ -9,13 +9,14 @@ from cloudvpn._fast.hash cimport keyed_hash
 from cloudvpn._fast.slots cimport append_to, clear_list, close_slots, give_slot, open_slots, remove_from, take_slot
 
 cdef uint32_t MOVES_WITHIN_S = 180
-cdef uint32_t FIXED_RESERVE = 16    # places for the MACs of our own interface, whatever else we claim
+# Places for the MACs of our own interface, whatever else we claim.
+cdef uint32_t FIXED_RESERVE = 16
 KINDS = ("withdrawn", "foreign", "learned", "fixed")
 
 
 cdef class ClaimTable:
-    """`max_claims` claims of others, of `max_owners` nodes, at least half of them reachable, and our own: all that links
-    of version 1 can offer, `max_local` learned ones, as many that were withdrawn, as many that only others say we made.
+    """`max_claims` claims of others, of `max_owners` nodes, at least half of them reachable, and our own: what links of
+    version 1 can offer, `max_local` learned ones, as many that were withdrawn, as many that only others say we made.
 
     Memory: 80 B a host, 80 B a claim, 88 B an owner, 8 B a bucket of each; untouched places cost nothing.
     """
@@ -179,6 +180,8 @@ cdef class ClaimTable:
             self.hosts[host].mine = NONE
         if self.hosts[host].best == at:
             self.take(host, self.best_but(host, NONE))
+        elif self.hosts[host].owner == ME:
+            self.note_change(host)
         self.release_host(host)
 
     cdef void release_host(self, uint32_t host) noexcept:
@@ -332,6 +335,8 @@ cdef class ClaimTable:
             self.take(host, self.best_but(host, NONE))
         elif self.is_usable(at) and (best == NONE or self.is_better(at, best)):
             self.take(host, at)
+        elif self.hosts[host].owner == ME:
+            self.note_change(host)      # route_beyond may be another
 
     cdef uint32_t best_but(self, uint32_t host, uint32_t owner) noexcept nogil:
         """The best claim that is not of this owner, or NONE."""
@@ -473,6 +478,15 @@ cdef class ClaimTable:
     def has(self, uint64_t mac):
         """Whether we say that it is behind our TAP."""
         return self.is_ours(mac)
+
+    def beyond(self, uint64_t mac):
+        """`(port, ping us, hops, kind)` of the best claim that is not ours, or None."""
+        cdef uint32_t at = self.find_host(mac)
+        cdef HostRoute route
+        if at == NONE:
+            return None
+        route = self.route_beyond(at)
+        return None if route.port == NO_PORT else (route.port, route.ping, route.hops, KINDS[route.kind])
 
     def follow_changes(self, bint on):
         self.track(on)

@@ -103,4 +103,3 @@ cdef class HostTable(ClaimTable):
     cdef void deny(self, uint32_t port, uint32_t owner) noexcept
     cdef void pay_denied(self, uint32_t owner) noexcept
     cdef uint32_t checked(self, uint32_t port) except? 0xFFFFFFFF
-

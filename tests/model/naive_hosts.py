@@ -207,7 +207,7 @@ class NaiveHostTable:
 
     def take_in(self, port: int, entries: list[Entry], now: int) -> None:
         for mac, flags, hops, owner, seq, ping in entries:
-            if mac == 0 or mac >> 40 & 1 or owner == 0 or flags & FIXED and flags & FOREIGN:
+            if mac == 0 or mac >> 40 & 1 or owner == 0 or (flags & FIXED and flags & FOREIGN):
                 self.refused_bad += 1
                 continue
             flags = flags & (PRESENT | FIXED | FOREIGN) if flags & PRESENT else 0

@@ -9,7 +9,7 @@ import pytest
 
 from cloudvpn._fast.hosts import HostTable
 from cloudvpn._fast.random import RandomSource
-from tests.model.naive_hosts import FOREIGN_PORT, S, Entry
+from tests.model.naive_hosts import FOREIGN_PORT, Entry, S
 from tests.model.test_hosts_twin import entries, read
 
 ME, LOW, HIGH, OTHER = 50, 10, 90, 60
@@ -646,3 +646,15 @@ def test_changes_for_version_1_name_every_host_at_first_and_then_what_changed() 
     node.reach(LOW, None)
     node.sleep(180 * S)
     assert node.table.changed() == [(MAC, None, 0, 0, "withdrawn")] and node.table.changed() == []
+
+
+def test_what_other_borders_know_is_a_change_even_while_our_own_link_of_version_1_is_nearer() -> None:
+    node = Node()
+    node.table.offer(MAC, 500, 1, 0)
+    node.table.follow_changes(True)
+    assert node.table.changed() == [(MAC, FOREIGN_PORT, 500, 1, "foreign")] and node.table.beyond(MAC) is None
+    node.hear(LOW, 5, 5, ping=7000, hops=2)
+    assert node.table.changed() == [(MAC, FOREIGN_PORT, 500, 1, "foreign")]
+    assert node.table.beyond(MAC) == (1, 8000, 3, "foreign")
+    node.table.offer(MAC, 0, 0, 0)
+    assert node.table.changed() == [(MAC, 1, 8000, 3, "foreign")]

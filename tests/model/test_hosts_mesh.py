@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 import pytest
@@ -15,7 +16,6 @@ import pytest
 from cloudvpn._fast.hosts import HostTable
 from cloudvpn._fast.random import RandomSource
 from tests.model.naive_hosts import S
-from tests.model.test_hosts_twin import read
 
 MAC = 0x02AA00000000
 WALL = 1_790_000_000
@@ -31,21 +31,23 @@ class Node:
 
 
 class Mesh:
-    """Nodes 1 to n in a ring, with chords if `degree` is over 2. A node learns of a changed way within 300 ms, at once if its own link broke."""
+    """Nodes 1 to n in a ring, with chords if `degree` is 2 and more.
+
+    A node learns of a changed way within 300 ms, at once if its own link broke.
+    """
 
     def __init__(self, seed: int, nodes: int, degree: int) -> None:
         self.chance = random.Random(seed)
         self.now, self.order = 0, count()
         self.events: list[tuple[int, int, Callable[[], None]]] = []
-        self.nodes = {
-            node: Node(HostTable(node, 2 * degree + 8, RandomSource(seed), max_claims=4096), self.chance.randrange(-3, 4))
-            for node in range(1, nodes + 1)
-        }
+        self.nodes: dict[int, Node] = {}
+        for node in range(1, nodes + 1):
+            table = HostTable(node, 2 * degree + 8, RandomSource(seed), max_claims=4096)
+            self.nodes[node] = Node(table, self.chance.randrange(-3, 4))
         self.up: dict[tuple[int, int], int] = {}  # link -> its delay, us
         self.epoch: dict[tuple[int, int], int] = {}  # what was on its way over a link that broke is lost
         self.links: list[tuple[int, int]] = []
         self.sent: list[int] = []  # when each message left
-        self.entries = 0
         for node in range(1, nodes + 1):
             others = [node % nodes + 1, *self.chance.sample(range(1, nodes + 1), degree)][: 1 + degree // 2]
             for other in others:
@@ -94,9 +96,9 @@ class Mesh:
 
     def ways_changed(self, link: tuple[int, int]) -> None:
         for node in self.nodes:
-            self.at(0 if node in link else self.chance.randrange(300 * MS), lambda node=node: self.find_ways(node))
+            self.at(0 if node in link else self.chance.randrange(300 * MS), partial(self.find_ways, node))
             # Whoever looked too early looks again.
-            self.at(300 * MS, lambda node=node: self.find_ways(node))
+            self.at(300 * MS, partial(self.find_ways, node))
 
     def find_ways(self, node: int) -> None:
         if not self.nodes[node].alive:
@@ -119,18 +121,18 @@ class Mesh:
 
     def pump(self, node: int) -> None:
         """Runs what is due and lets leave what may leave."""
-        state, table = self.nodes[node], self.table(node)
+        table = self.table(node)
+        if not self.nodes[node].alive:
+            return
         while (due := table.next_run()) is not None and due <= self.now:
             table.advance(self.now)
-        for other, port in state.ports.items():
+        for other, port in self.nodes[node].ports.items():
             while table.has_news() and (data := table.updates(port, self.now)):
                 link = min(node, other), max(node, other)
                 self.sent.append(self.now)
-                self.entries += len(data) // 24
-                self.at(self.up[link], lambda link=link, epoch=self.epoch.get(link), other=other, data=data:
-                        self.arrive(link, epoch, other, sum(link) - other, data))
+                self.at(self.up[link], partial(self.arrive, link, self.epoch.get(link), other, node, data))
         if due is not None:
-            self.at(due - self.now, lambda: self.pump(node) if state.alive else None)
+            self.at(due - self.now, partial(self.pump, node))
 
     def arrive(self, link: tuple[int, int], epoch: int | None, node: int, source: int, data: bytes) -> None:
         if link in self.up and self.epoch.get(link) == epoch:

@@ -186,6 +186,9 @@ class Pair:
         row = [row for row in self.table.best() if row[0] == mac]
         assert found is None or found[0] == row[0][2]
         assert self.table.redirected(mac) == (None if other is None else (self.twin.ways[other].port, other))
+        beyond = self.table.beyond(mac)
+        assert (beyond and beyond[0]) == (None if other is None else self.twin.ways[other].port)
+        assert beyond is None or beyond[1] == max(1, self.twin.cost(mac, other))
         assert self.table.has(mac) == self.twin.is_ours(mac)
 
 
