@@ -12,7 +12,7 @@ from cloudvpn._fast.consts cimport (
 )
 from cloudvpn._fast.claims cimport FOREIGN, HostRoute
 from cloudvpn._fast.endian cimport is_group
-from cloudvpn._fast.nodes cimport Node
+from cloudvpn._fast.offers cimport Node
 from cloudvpn._fast.port cimport Tap
 from cloudvpn._fast.route cimport Destination
 from cloudvpn._fast.sendq cimport SendQueue
