@@ -28,6 +28,7 @@ from cloudvpn.interface import Interface
 from cloudvpn.mesh import Mesh
 from cloudvpn.options import SECOND, Config
 from cloudvpn.reload import Reloader, TrustFiles
+from cloudvpn.routewatch import RouteWatch
 from cloudvpn.separation import Separation
 from cloudvpn.service import ServiceManager
 from cloudvpn.status import StatusFile
@@ -112,6 +113,7 @@ class Node:
         self.status = StatusFile(config, self.mesh, self.interface) if config.status_file else None
         self.reloader = Reloader(self.read, self.mesh, trust, self.apply, service)
         self.storms = StormWatch(self.mesh)
+        self.routes = RouteWatch(self.mesh)
         self.dialers: list[Dialer] = []
         self.stopping = asyncio.Event()
         self.beat_at = self.loop.time()
@@ -210,6 +212,7 @@ class Node:
             self.interface.look()
         self.mesh.close_silent(self.switch.beat(monotonic_us(), int(time.time())))
         self.storms.look(self.loop.time())
+        self.routes.look(self.loop.time())
 
 
 def run(words: Sequence[str], config: Config) -> None:

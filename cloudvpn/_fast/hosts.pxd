@@ -60,6 +60,7 @@ cdef class HostTable(ClaimTable):
     cdef readonly uint64_t refused_link     # over what one link may bring
     cdef readonly uint64_t refused_full     # there was no place
     cdef readonly uint64_t moves_held       # frames of hosts that move too often, not claimed for that
+    cdef readonly uint64_t held_mac         # the last such host
     cdef readonly uint64_t withdrawn_count  # claims of ours that ended
     cdef readonly uint64_t learned_full     # frames of hosts over `max_local`
     cdef readonly uint64_t disputed         # claims of ours that others have changed

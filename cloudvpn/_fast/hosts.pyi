@@ -10,6 +10,7 @@ class HostTable(ClaimTable):
     refused_link: int
     refused_full: int
     moves_held: int
+    held_mac: int
     withdrawn_count: int
     learned_full: int
     disputed: int

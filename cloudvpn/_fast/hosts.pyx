@@ -279,6 +279,7 @@ cdef class HostTable(ClaimTable):
         if at != NONE and self.locals[at].held:
             self.locals[at].awaited = True
             self.moves_held += 1
+            self.held_mac = mac
             return
         at = self.own(mac, False) if self.learned_count < self.max_local else NONE
         if at == NONE:

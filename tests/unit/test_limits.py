@@ -93,8 +93,8 @@ def test_the_heart_beats_once_in_each_period_and_makes_up_for_no_late_beat(perio
     node = Node.__new__(Node)
     vars(node).update(
         config=replace(Config(), heartbeat=period), loop=clock, beat_at=0.0, interface=None, stopping=asyncio.Event(),
-        switch=SimpleNamespace(beat=lambda now: beats.append(clock.now)), mesh=SimpleNamespace(close_silent=id),
-        storms=SimpleNamespace(look=id),
+        switch=SimpleNamespace(beat=lambda now, wall: beats.append(clock.now)), mesh=SimpleNamespace(close_silent=id),
+        storms=SimpleNamespace(look=id), routes=SimpleNamespace(look=id),
     )  # fmt: skip
     node.beat()
     for _ in range(100):
