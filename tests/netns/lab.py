@@ -11,12 +11,14 @@ All deadlines are seconds from the call. Everything that was made is gone at the
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import ctypes
 import importlib.util
 import ipaddress
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -27,7 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 import pytest
 
@@ -40,7 +42,7 @@ DAEMON = [sys.executable, "-m", "cloudvpn"]
 NETNS = Path("/run/netns")
 POLL = 0.01
 CLONE_NEWNET = 0x40000000
-TOOLS = ["ip", "bridge", "ss", "sysctl", "nsenter", "ping", "iperf3"]
+TOOLS = ["ip", "bridge", "ss", "sysctl", "nsenter", "nft", "ping", "iperf3"]
 _libc = ctypes.CDLL(None, use_errno=True)
 _serials = itertools.count(1)
 
@@ -149,6 +151,44 @@ class Host:
         return Ping(sent, received, *(map(float, rtt.groups()) if rtt else (0.0, 0.0, 0.0)))
 
 
+    @contextlib.contextmanager
+    def pinging(self, target: str, interval: float = 0.02) -> Iterator[SteadyPing]:
+        """A ping each `interval` seconds while the block runs."""
+        command = self.command(["ping", "-nD", "-i", interval, "-s", 16, target])
+        with tempfile.TemporaryFile("w+") as out, subprocess.Popen(command, stdout=out) as process:
+            try:
+                yield SteadyPing(f"{self.name} to {target}", out)
+            finally:
+                process.kill()
+
+
+class SteadyPing:
+    """When the answers to a ping that goes on and on have come, in the seconds of time.time()."""
+
+    def __init__(self, name: str, out: TextIO) -> None:
+        self.name, self._out = name, out
+        self._answers: list[float] = []
+        self._read, self._rest = 0, ""
+
+    def answers(self) -> list[float]:
+        # The process writes at the position that this one's `read` would move.
+        text = self._rest + os.pread(self._out.fileno(), 1 << 20, self._read).decode()
+        self._read += len(text) - len(self._rest)
+        *lines, self._rest = text.split("\n")
+        found = (re.match(r"\[([\d.]+)\] \d+ bytes from .* time=", line) for line in lines)
+        self._answers += (float(match[1]) for match in found if match)
+        return self._answers
+
+    def count_since(self, begin: float) -> int:
+        return len(self.answers()) - bisect.bisect(self._answers, begin)
+
+    def longest_gap(self, begin: float) -> float:
+        """Seconds between two answers, from the last one before `begin` on."""
+        answers = self.answers()
+        tail = answers[max(bisect.bisect(answers, begin) - 1, 0) :]
+        return max((after - before for before, after in itertools.pairwise(tail)), default=math.inf)
+
+
 def _set_namespace(fd: int) -> None:
     if _libc.setns(fd, CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
@@ -160,6 +200,7 @@ class Wire:
     def __init__(self, number: int, middle: Host, hosts: Sequence[Host]) -> None:
         self.number, self.iface = number, f"w{number}"
         self._middle = middle
+        self._hosts = {host.name: host for host in hosts}
         self._places = {host.name: place for place, host in enumerate(hosts, start=1)}
         middle.ip(f"link add br{number} type bridge mcast_snooping 0")
         middle.ip(f"link set br{number} up")
@@ -188,6 +229,16 @@ class Wire:
     def heal(self, *names: str) -> None:
         for name in names or self._places:
             self._middle.run(["bridge", "link", "set", "dev", self._port(name), "state", 3])
+
+    def reset(self, name: str, port: int) -> None:
+        """The host answers TCP to the port, of connections that are there too, with resets, until `accept`."""
+        rule = f"iifname {self.iface} tcp dport {port} tcp flags & rst == 0 reject with tcp reset"
+        chain = f"add chain inet {self.iface} input {{ type filter hook input priority 0; }}"
+        self._hosts[name].run(
+            ["nft", f"add table inet {self.iface}; {chain}; add rule inet {self.iface} input {rule}"])
+
+    def accept(self, name: str) -> None:
+        self._hosts[name].run(["nft", f"delete table inet {self.iface}"])
 
     def unplug(self, *names: str) -> None:
         """The hosts lose the carrier."""
@@ -325,6 +376,12 @@ class Lab:
         hosts = [self.host(name) for name in names]
         self.wires.append(Wire(len(self.wires) + 1, self._middle(), hosts))
         return self.wires[-1]
+
+    def bytes_carried(self) -> int:
+        """What all hosts together have sent into their wires so far, headers included."""
+        with self._middle().inside():
+            table = Path("/proc/thread-self/net/dev").read_text()
+        return sum(int(count) for count in re.findall(r"^ *p\d+-\d+: *(\d+)", table, re.MULTILINE))
 
     def _middle(self) -> Host:
         made = "wires" in self.hosts

@@ -16,6 +16,15 @@ class StatusLink(NamedTuple):
     routes: dict[str, tuple[int, int]]
 
 
+class StatusNode(NamedTuple):
+    """The way to one node of version 2."""
+
+    via: int
+    cost: int
+    hops: int
+    hosts: int
+
+
 class Status(NamedTuple):
     """The status file, as far as it is there; `routes` is MAC -> (connection, ping in us, distance)."""
 
@@ -24,6 +33,8 @@ class Status(NamedTuple):
     listening: int
     links: list[StatusLink]
     routes: dict[str, tuple[int, int, int]]
+    node: str | None
+    nodes: dict[str, StatusNode]
     text: str
 
 
@@ -35,6 +46,8 @@ def parse_status(text: str) -> Status:
             routes = {mac: (int(dist), int(ping)) for mac, dist, ping in found}
             links.append(StatusLink(int(head[1]), int(head[2]), part, routes))
     local = re.findall(r"^route to (\S+)\s+via conn (-?\d+)\s+ping (\d+)\s+distance (\d+)", text, re.MULTILINE)
+    nodes = re.findall(r"^node (\S+)\s+via conn (-?\d+)\s+cost (\d+)\s+hops (\d+)\s+hosts (\d+)", text, re.MULTILINE)
+    node = re.search(r"^node: (\S+)", text, re.MULTILINE)
     uptime = re.search(r"^uptime: ([\d.]+)s", text, re.MULTILINE)
     mac = re.search(r"^local interface: ([0-9a-f:]{17})", text, re.MULTILINE)
     listening = re.search(r"^listening sockets: (\d+)", text, re.MULTILINE)
@@ -44,5 +57,7 @@ def parse_status(text: str) -> Status:
         int(listening[1]) if listening else 0,
         links,
         {mac: (int(via), int(ping), int(dist)) for mac, via, ping, dist in local},
+        node[1] if node else None,
+        {name: StatusNode(*map(int, numbers)) for name, *numbers in nodes},
         text,
     )
