@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The words of a script: `cut a-b`, `restart all 2s`. Parsed here, done in `events`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from cloudvpn.options import MS, SECOND
+from cloudvpn.sim import values
+from cloudvpn.sim.lies import LIES
+from cloudvpn.sim.source import quote, suggest
+
+
+class Operand(NamedTuple):
+    """One word behind the verb. `default` None: it must be there. Some words stand for many or for any."""
+
+    kind: str
+    parse: Callable[[str], Any]
+    default: Any = None
+    also: tuple[str, ...] = ()
+
+
+class Action(NamedTuple):
+    """`operands` are parsed, and as many as the verb has."""
+
+    text: str
+    verb: str
+    operands: tuple[Any, ...]
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """The links that it names."""
+        for operand, value in zip(VERBS[self.verb], self.operands, strict=True):
+            if operand.kind in ("link", "node or link") and isinstance(value, tuple):
+                yield value[0], value[1]
+
+    def names(self, kind: str) -> Iterator[str]:
+        """The nodes or hosts that it names, where they are not `all` or `random`."""
+        for operand, value in zip(VERBS[self.verb], self.operands, strict=True):
+            if value in operand.also:
+                continue
+            if operand.kind == kind and isinstance(value, str):
+                yield value
+            elif kind == "node" and operand.kind in ("link", "node or link", "nodes") and isinstance(value, tuple):
+                yield from value
+            elif kind == "node" and operand.kind == "node or link":
+                yield value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= 10_000:
+        raise ValueError("a number from 1 to 10000")
+    return int(text)
+
+
+def _node_or_link(text: str) -> str | tuple[str, str]:
+    return values.pair(text) if "-" in text else values.name(text)
+
+
+def _nodes(text: str) -> tuple[str, ...]:
+    return tuple(map(values.name, text.split(",")))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition("=")
+    parsers: dict[str, Callable[[str], Any]] = {
+        "rtt": values.span, "jitter": values.span, "loss": lambda text: values.share(float(text)), "rate": values.rate,
+    }  # fmt: skip
+    if key not in parsers:
+        raise ValueError("rtt=TIME, jitter=TIME, loss=SHARE or rate=RATE")
+    try:
+        return key, parsers[key](value)
+    except ValueError as error:
+        raise ValueError(f"{key}=... with {error.args[0]}" if "could not" not in str(error) else "a share") from None
+
+
+def _node(*also: str) -> Operand:
+    return Operand("node", values.name, also=("random", *also))
+
+
+def _link(*also: str) -> Operand:
+    return Operand("link", values.pair, also=("random", *also))
+
+
+VERBS: Final[dict[str, tuple[Operand, ...]]] = {
+    "cut": (_link(),),
+    "heal": (_link("all"),),
+    "silence": (Operand("node or link", _node_or_link, also=("random",)),),
+    "kill": (_node(),),
+    "start": (_node("all"),),
+    "restart": (_node("all"), Operand("time", values.pause, SECOND)),
+    "flap": (_link(), Operand("count", _count, 10), Operand("time", values.pause, 200 * MS)),
+    "partition": (Operand("nodes", _nodes, also=("half",)),),
+    "change": (_link("all"), Operand("setting", _setting)),
+    "move": (Operand("host", values.name, also=("random",)), _node()),
+    "lie": (_node(), Operand("lie", values.choice(*LIES)), Operand("time", values.pause, 5 * SECOND)),
+    "chaos": (Operand("count", _count, 46), Operand("time", values.pause, 15 * SECOND)),
+}
+
+
+def usage(verb: str) -> str:
+    words = [verb]
+    for operand in VERBS[verb]:
+        word = "|".join([operand.kind.upper().replace(" OR ", "|"), *operand.also])
+        words.append(word if operand.default is None else f"[{word}]")
+    return " ".join(words)
+
+
+def parse_action(text: str) -> Action:
+    """Raises ValueError with a sentence."""
+    verb, *words = text.split() or [""]
+    if verb not in VERBS:
+        raise ValueError(f"{quote(verb)} is none of {', '.join(VERBS)}{suggest(verb, list(VERBS))}")
+    operands = VERBS[verb]
+    if len(words) > len(operands) or any(operand.default is None for operand in operands[len(words) :]):
+        raise ValueError(f"write `{usage(verb)}`")
+    parsed = [operand.default for operand in operands]
+    for at, (operand, word) in enumerate(zip(operands, words, strict=False)):
+        try:
+            parsed[at] = word if word in operand.also else operand.parse(word)
+        except ValueError as error:
+            raise ValueError(f"{quote(word)} is not {error.args[0]}; write `{usage(verb)}`") from None
+    return Action(" ".join([verb, *words]), verb, tuple(parsed))
