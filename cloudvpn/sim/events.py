@@ -100,6 +100,14 @@ class Script:
         hosts[name].node = self._node(to)
         self.mesh.frames.announce(hosts[name])
 
+    def wander(self, count: int, time: int) -> None:
+        """Hosts move, each move at a random moment."""
+        for _ in range(count):
+            self.clock.after(self.chance.randrange(time), lambda: self.do(parse_action("move random random")))
+
+    def watch(self) -> None:
+        """Nothing happens: the figures from here on are counted by themselves."""
+
     def lie(self, name: str, kind: str, time: int) -> None:
         """Says it again and again and passes no frame on; then it is restarted, and honest."""
         node = self._node(name)

@@ -30,7 +30,10 @@ class Figures:
     out: list[int] = field(default_factory=list)
     unreachable: int = 0
     converged: int = 0
-    stretches: list[float] = field(default_factory=list)
+    stretch: float = 0.0  # the sum of all ways
+    ways: int = 0
+    starving: int = 0
+    runs: int = 1
     own_mac_lost: int = 0
     peer_errors: int = 0
     frames: Counter[str] = field(default_factory=Counter)
@@ -39,6 +42,7 @@ class Figures:
     bytes: int = 0
     link_messages: int = 0
     link_bytes: int = 0
+    link_bytes_per_node: float = 0.0
     quiet: int | None = None
     tables: dict[str, int] = field(default_factory=dict)  # the largest
     claims_differ: int = 0
@@ -53,9 +57,9 @@ class Figures:
                 self.tables = {key: max(mine.get(key, 0), more.get(key, 0)) for key in mine | more}
             elif name == "quiet":
                 self.quiet = min((time for time in (mine, more) if time is not None), default=None)
-            elif name in ("loop", "converged", "crossings", "link_messages", "link_bytes"):
+            elif name in ("loop", "converged", "crossings", "link_messages", "link_bytes", "link_bytes_per_node"):
                 setattr(self, name, max(mine, more))
-            else:
+            elif name != "runs":
                 setattr(self, name, mine + more)
 
     def value(self, figure: str) -> float:
@@ -93,20 +97,21 @@ def _counted(counter: str, name: str, meaning: str) -> Figure:
     return Figure(lambda figures: float(getattr(figures, counter).get(name, 0)), meaning)
 
 
-def _mean(samples: list[float]) -> float:
-    return sum(samples) / len(samples) if samples else 1.0
-
-
 FIGURES: Final[dict[str, Figure]] = {
     "loops": _plain("loops", "times that the next hops towards a node began to form a circle"),
     "loop_s": _plain("loop", "how long the longest of them lasted", SECONDS),
     **_times("back", "a pair that had lost its way: from the last link that closed or opened until it has one again"),
     **_times("out", "the same, from the event on"),
+    "broken": Figure(lambda figures: len(figures.back) + figures.unreachable, "pairs that had no way at some moment"),
     "unreachable": _plain("unreachable", "pairs that links connect and that have no way when the next event comes"),
     **_times("forgotten", "a node that cannot be reached any more: until the others have no way to it"),
     "remembered": _plain("remembered", "pairs without links between them, with a way when the next event comes"),
     "converged_s": _plain("converged", "from the last link that closed or opened to the last change of a way", SECONDS),
-    "stretch": Figure(lambda figures: _mean(figures.stretches), "round trip of the ways / of the best ways, mean"),
+    "stretch": Figure(
+        lambda figures: figures.stretch / figures.ways if figures.ways else 1.0,
+        "round trip of the ways by that of the best ways, mean",
+    ),
+    "starving": _plain("starving", "nodes that another one has offers for and may use none, in the end"),
     "own_mac_lost": _plain("own_mac_lost", "times that a node took its own MAC for somebody else's"),
     "peer_errors": _plain("peer_errors", "links closed because of what the peer sent"),
     "frames_sent": _counted("frames", "sent", "frames of the traffic"),
@@ -114,12 +119,15 @@ FIGURES: Final[dict[str, Figure]] = {
     "frames_hopeless": _counted("frames", "hopeless", "frames that did not come, and no links joined both ends"),
     "frames_doubled": _counted("frames", "doubled", "frames that came twice"),
     "frames_looped": _counted("frames", "looped", "unicast frames that came to a node where they had been"),
+    "frames_looped_per_run": Figure(lambda figures: figures.frames["looped"] / figures.runs, "the mean of it"),
     "crossings_looped": _counted("frames", "crossings", "how often that was, all frames together"),
     "crossings": _plain("crossings", "most links that one unicast frame crossed"),
     "messages": _plain("messages", "announcements (routes, requests, claims), all links together"),
-    "bytes": _plain("bytes", "of these"),
+    "messages_per_run": Figure(lambda figures: figures.messages / figures.runs, "the mean of it"),
+    "bytes": _plain("bytes", "bytes of all these announcements"),
     "messages_per_link": _plain("link_messages", "most announcements on one link in one direction"),
     "bytes_per_link": _plain("link_bytes", "most bytes of them on one link in one direction"),
+    "bytes_per_link_and_node": _plain("link_bytes_per_node", "the same, by the number of nodes"),
     "quiet_s": Figure(
         lambda figures: (figures.quiet or 0) * SECONDS, "from the last announcement until the next event comes"
     ),

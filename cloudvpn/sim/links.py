@@ -48,7 +48,7 @@ class End(Port):
     def __init__(self, link: Link, node: Node, other: Node) -> None:
         self.link, self.node, self.other = link, node, other
         self.peer: End
-        self.is_open = True
+        self.is_open = self.is_reading = True
         self.unread = b""  # has come, is not a whole packet yet
         self.free_at = self.last_arrival = 0
         self.held: list[bytes | None] = []  # what a silent link keeps back
@@ -56,6 +56,12 @@ class End(Port):
     def flush(self) -> None:
         while not self.paused and (data := self.take()) is not None:
             self.link.carry(self, data)
+
+    def set_reading(self, wanted: bool) -> None:
+        """Whether the node takes what comes; what comes meanwhile waits."""
+        if wanted and not self.is_reading:
+            self.link.mesh.clock.after(0, partial(self.link.read_on, self))
+        self.is_reading = wanted
 
 
 class Link:
@@ -157,6 +163,10 @@ class Link:
         if end.is_open and end.node.is_alive:
             end.node.switch.pause(end, False)
             end.node.flush()
+
+    def read_on(self, end: End) -> None:
+        if end.is_open:
+            end.node.receive(end, b"")
 
     def _deliver_later(self, end: End, data: bytes | None, delay: int) -> None:
         clock = self.mesh.clock

@@ -47,10 +47,9 @@ class Mesh:
         self._components: Sequence[int | None] | None = None
         self.nodes: list[Node] = []
         settings = dict(scenario.nodes)
-        if (shape := scenario.topology) is not None:
-            for share, rule in ((shape.version_1, 0), (shape.rule_2009, 2009)):
-                for name in self.chance.sample(list(settings), round(share * len(settings))):
-                    settings[name] = replace(settings[name], version=1, rule=rule)
+        for share, rule in ((scenario.version_1_share, 0), (scenario.rule_2009_share, 2009)):
+            for name in self.chance.sample(list(settings), round(share * len(settings))):
+                settings[name] = replace(settings[name], version=1, rule=rule)
         for number, (name, one) in enumerate(settings.items()):
             self.nodes.append(Node(self, number, name, one))
         self.named = {node.name: node for node in self.nodes}

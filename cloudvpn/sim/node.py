@@ -49,7 +49,9 @@ class Node:
         self.is_alive = True
         self.lives += 1
         self.ends = {}
-        self.switch = tables.make_switch(self.settings, len(self.links) + SPARE_PORTS, mesh.chance)
+        self.switch = tables.make_switch(
+            self.settings, len(self.links) + SPARE_PORTS, mesh.chance, mesh.clock.now
+        )
         self.way = tables.way_of(self.switch)
         self.switch.set_alarm(self._wake_at)
         if self.mac:
@@ -90,7 +92,9 @@ class Node:
         end.link.closed(end)
 
     def receive(self, end: End, data: bytes) -> None:
-        unread = end.unread + data
+        end.unread = unread = end.unread + data
+        if not end.is_reading:
+            return
         try:
             used = self.switch.receive(end, unread, self.mesh.clock.now)
             end.unread = unread[used:]
@@ -118,7 +122,7 @@ class Node:
     def _beat(self, life: int) -> None:
         if not self.is_alive or life != self.lives:
             return
-        for silent in self.switch.beat(self.mesh.clock.now):
+        for silent in tables.beat(self.switch, self.mesh.clock.now):
             self.lose(silent)  # type: ignore[arg-type]
         self.mesh.ways.check(self)
         self.mesh.clock.after(self.settings.heartbeat, partial(self._beat, life))

@@ -47,7 +47,7 @@ def events(runs: list[Run]) -> list[tuple[int, str, Figures]]:
     """The windows of the first run, each with the figures of all runs."""
     merged = []
     for at, window in enumerate(runs[0].windows):
-        figures = Figures()
+        figures = Figures(runs=len(runs))
         for one in runs:
             figures.add(one.windows[at].figures)
         merged.append((window.at, window.event, figures))
@@ -173,7 +173,7 @@ def show(value: float) -> str:
 
 
 def as_json(scenario: Scenario, runs: list[Run], verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    total = merge(runs)
+    first, total = runs[0], merge(runs)
     return {
         "scenario": scenario.name,
         "seeds": [one.seed for one in runs],
@@ -192,24 +192,18 @@ def as_json(scenario: Scenario, runs: list[Run], verdicts: Sequence[Verdict]) ->
             }
             for verdict in verdicts
         ],
-        "runs": [
-            {
-                "seed": one.seed,
-                "nodes": [
-                    {"name": name, "state": state, "tables": one.tables.get(name, {})}
-                    for name, state in one.nodes.items()
-                ],
-                "links": [
-                    {"a": a, "b": b, "rtt_s": rtt / SECOND, "state": state} for a, b, rtt, state in one.links
-                ],
-                "announcements": {link: dict(counts) for link, counts in announcements(one).items()},
-                "ways": {
-                    pair: {"nodes": names, "rtt_s": rtt / SECOND}
-                    for pair, (names, rtt) in one.windows[-1].paths.items()
-                },
-                "loops": [{"at_s": at / SECOND, "to": to, "nodes": members} for at, to, members in one.loops],
-                "journal": [{"at_s": at / SECOND, "event": event} for at, event in one.journal],
-            }
-            for one in runs
-        ],
+        "first_run": {
+            "seed": first.seed,
+            "nodes": [
+                {"name": name, "state": state, "tables": first.tables.get(name, {})}
+                for name, state in first.nodes.items()
+            ],
+            "links": [{"a": a, "b": b, "rtt_s": rtt / SECOND, "state": state} for a, b, rtt, state in first.links],
+            "announcements": {link: dict(counts) for link, counts in announcements(first).items()},
+            "ways": {
+                pair: {"nodes": names, "rtt_s": rtt / SECOND} for pair, (names, rtt) in first.windows[-1].paths.items()
+            },
+            "loops": [{"at_s": at / SECOND, "to": to, "nodes": members} for at, to, members in first.loops],
+            "journal": [{"at_s": at / SECOND, "event": event} for at, event in first.journal],
+        },
     }  # fmt: skip

@@ -58,8 +58,6 @@ class Topology:
     shape: str
     nodes: int
     degree: int = 4
-    version_1: float = 0.0  # share of the nodes
-    rule_2009: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +107,8 @@ class Scenario:
     settle: int = 10 * SECOND
     node_settings: NodeSettings = NodeSettings()
     link_settings: LinkSettings = LinkSettings()
+    version_1_share: float = 0.0  # of all nodes, which ones is drawn
+    rule_2009_share: float = 0.0
     topology: Topology | None = None
     nodes: dict[str, NodeSettings] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
@@ -178,6 +178,8 @@ def _read_defaults(source: Source, scenario: Scenario) -> None:
     if table := source.table("defaults"):
         scenario.node_settings = _node_settings(table, scenario.node_settings)
         scenario.link_settings = _link_settings(table, scenario.link_settings)
+        scenario.version_1_share = _or(table.take("version_1_share", values.share), scenario.version_1_share)
+        scenario.rule_2009_share = _or(table.take("rule_2009_share", values.share), scenario.rule_2009_share)
         table.finish()
 
 
@@ -189,7 +191,6 @@ def _read_topology(source: Source, scenario: Scenario) -> None:
     name = table.need("shape", values.choice(*SHAPES))
     nodes = table.need("nodes", values.number(2, MAX_NODES))
     degree = _or(table.take("degree", values.number(2, 16)), 4)
-    shares = [_or(table.take(key, values.share), 0.0) for key in ("version_1", "rule_2009")]
     table.finish()
     if name is None or nodes is None:
         return
@@ -199,7 +200,7 @@ def _read_topology(source: Source, scenario: Scenario) -> None:
     elif name == "complete" and nodes * (nodes - 1) // 2 > MAX_LINKS:
         table.complain("nodes", f"that would be more than {MAX_LINKS} links")
     else:
-        scenario.topology = Topology(name, nodes, degree, *shares)
+        scenario.topology = Topology(name, nodes, degree)
         scenario.nodes.update(dict.fromkeys(shape.names(nodes), scenario.node_settings))
 
 

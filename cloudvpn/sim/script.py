@@ -94,6 +94,8 @@ VERBS: Final[dict[str, tuple[Operand, ...]]] = {
     "change": (_link("all"), Operand("setting", _setting)),
     "move": (Operand("host", values.name, also=("random",)), _node()),
     "lie": (_node(), Operand("lie", values.choice(*LIES)), Operand("time", values.pause, 5 * SECOND)),
+    "wander": (Operand("count", _count, 30), Operand("time", values.pause, 15 * SECOND)),
+    "watch": (),
     "chaos": (Operand("count", _count, 46), Operand("time", values.pause, 15 * SECOND)),
 }
 
