@@ -69,6 +69,13 @@ class Figures:
         return {name: figure.value(self) for name, figure in FIGURES.items()}
 
 
+def table() -> str:
+    """The figures in Markdown."""
+    return "| figure | what it is |\n|---|---|\n" + "".join(
+        f"| `{name}` | {figure.meaning} |\n" for name, figure in FIGURES.items()
+    )
+
+
 class Figure(NamedTuple):
     value: Callable[[Figures], float]
     meaning: str

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 HEADER_BYTES: Final = 14
 KIND: Final = b"\x88\xb5"  # the EtherType for experiments
 EVERYBODY: Final = 0xFFFFFFFFFFFF
+ON_THE_WAY: Final = 2 * SECOND  # a frame that did not come in this time is lost
 WATCHED: Final = 60 * SECOND  # how long the steps of a frame are kept
 
 
@@ -106,13 +107,17 @@ class Frames:
         self._came[number] = min(255, self._came[number] + 1)
 
     def totals(self) -> dict[int, Counter[str]]:
-        """For each window, what became of the frames that were sent in it."""
+        """For each window, what became of the frames that were sent in it. Those that may still come do not count."""
         totals: dict[int, Counter[str]] = {}
-        for window, had_hope, came in zip(self._sent_in, self._had_hope, self._came, strict=True):
+        late = self.mesh.clock.now - ON_THE_WAY
+        coming = {number for time, number in self._ages if time > late and not self._came[number]}
+        for number, (window, had_hope, came) in enumerate(zip(self._sent_in, self._had_hope, self._came, strict=True)):
+            if number in coming:
+                continue
             counts = totals.setdefault(window, Counter())
             counts["sent"] += 1
             counts["hopeless" if not had_hope and came == 0 else "lost"] += came == 0
             counts["doubled"] += came > 1
         for window, looped in self.looped.items():
-            totals[window].update(looped)
+            totals.setdefault(window, Counter()).update(looped)
         return totals
