@@ -62,7 +62,7 @@ def simulate(words: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def run_all(scenario: Scenario, jobs: int, progress: Progress) -> list[Run]:
+def run_all(scenario: Scenario, jobs: int, progress: Progress = lambda done: None) -> list[Run]:
     """All runs, by their seeds."""
     seeds = range(scenario.seed, scenario.seed + scenario.runs)
     if jobs == 1 or len(seeds) == 1:

@@ -207,8 +207,9 @@ def _read_topology(source: Source, scenario: Scenario) -> None:
 def _read_nodes(source: Source, scenario: Scenario) -> None:
     for table in source.tables("node"):
         name = table.need("name", values.name)
+        settings = _node_settings(table, scenario.nodes.get(name or "", scenario.node_settings))
         if name is not None:
-            scenario.nodes[name] = _node_settings(table, scenario.nodes.get(name, scenario.node_settings))
+            scenario.nodes[name] = settings
             if len(scenario.nodes) > MAX_NODES:
                 table.complain("", f"more than {MAX_NODES} nodes")
         table.finish()
@@ -293,6 +294,8 @@ def _check_names(scenario: Scenario, problems: list[str]) -> None:
             for name in event.action.names(kind):
                 if name not in known:
                     problems.append(f"{event.place}: there is no {kind} {quote(name)}{suggest(name, known)}")
+        if not hosts and event.action.text.startswith(("wander", "move random")):
+            problems.append(f"{event.place}: there is no host that could move; write [[host]]")
     for traffic in scenario.traffic:
         for name in (traffic.source, traffic.target):
             if name != "all" and name not in scenario.nodes and name not in hosts:

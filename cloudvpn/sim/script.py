@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -63,15 +64,17 @@ def _nodes(text: str) -> tuple[str, ...]:
 
 def _setting(text: str) -> tuple[str, Any]:
     key, _, value = text.partition("=")
-    parsers: dict[str, Callable[[str], Any]] = {
-        "rtt": values.span, "jitter": values.span, "loss": lambda text: values.share(float(text)), "rate": values.rate,
-    }  # fmt: skip
-    if key not in parsers:
+    if key not in SETTINGS:
         raise ValueError("rtt=TIME, jitter=TIME, loss=SHARE or rate=RATE")
     try:
-        return key, parsers[key](value)
+        return key, SETTINGS[key](float(value) if re.fullmatch(r"[\d.]*\d", value) else value)
     except ValueError as error:
-        raise ValueError(f"{key}=... with {error.args[0]}" if "could not" not in str(error) else "a share") from None
+        raise ValueError(f"{key}= and {error.args[0]}") from None
+
+
+SETTINGS: Final[dict[str, Callable[[Any], Any]]] = {
+    "rtt": values.span, "jitter": values.span, "loss": values.share, "rate": values.rate,
+}  # fmt: skip
 
 
 def _node(*also: str) -> Operand:

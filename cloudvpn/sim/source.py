@@ -47,8 +47,8 @@ class Source:
         except UnicodeDecodeError as error:
             raise ConfigError([f"{path}: not a text in UTF-8"]) from error
         except tomllib.TOMLDecodeError as error:
-            place = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-            line = f"{place[1]}" if place else str(len(text.splitlines()))
+            place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", str(error))
+            line = place[1] if place and place[1] else len(text.splitlines())
             message = str(error)[: place.start()] if place else str(error)
             raise ConfigError([f"{path}:{line}: {message}; this is not TOML"]) from error
         self._lines = text.splitlines()

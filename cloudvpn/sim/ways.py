@@ -35,6 +35,7 @@ class Ways:
         self.mesh, self.nodes = mesh, mesh.nodes
         count = len(mesh.nodes)
         self.targets = [node.number for node in mesh.nodes if node.mac]
+        self.place = {target: at for at, target in enumerate(self.targets)}  # in `ports`
         self.macs = [node.mac for node in mesh.nodes if node.mac]
         self.ports: list[list[int | None]] = [[None] * len(self.macs) for _ in range(count)]
         self.next = {target: [NOWHERE] * count for target in self.targets}
@@ -77,7 +78,7 @@ class Ways:
     def _step(self, node: Node, target: int, port: int | None) -> int:
         if target == node.number:
             self.figures.own_mac_lost += node.is_alive and port != 0
-            return target if node.is_alive else NOWHERE
+            return target if port == 0 else NOWHERE
         end = node.ends.get(port) if port else None
         # What a liar does with a frame is its own affair.
         return NOWHERE if end is None or node.is_lying or not end.link.works else end.other.number
@@ -160,10 +161,9 @@ class Ways:
                     figures.out.append(max(0, arrived_at - self.begun))
                 else:
                     figures.unreachable += 1
-        place = {target: at for at, target in enumerate(self.targets)}
         for target, number in self._known:
             if component[number] is not None and component[target] != component[number]:
-                if self.ports[number][place[target]] is None:
+                if self.ports[number][self.place[target]] is None:
                     figures.forgotten.append(max(0, self._forgot_at[target][number] - self.settled))
                 else:
                     figures.remembered += 1
@@ -179,7 +179,7 @@ class Ways:
             return None
         names, rtt, at = [self.nodes[source].name], 0, source
         while at != target:
-            port = self.ports[at][self.targets.index(target)]
+            port = self.ports[at][self.place[target]]
             assert port
             end = self.nodes[at].ends[port]
             rtt += end.link.rtt

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import random
 import re
+import struct
 import subprocess
 import sys
+import termios
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -122,7 +125,7 @@ def test_a_dead_node_is_forgotten_and_that_is_timed(tmp_path: Path) -> None:
     figures = result.windows[1].figures
     assert len(figures.forgotten) == 3 and figures.remembered == 0
     assert 0 < max(figures.forgotten) < 4 * SECOND
-    assert figures.frames["hopeless"] == figures.frames["sent"] > 900
+    assert figures.frames["hopeless"] == figures.frames["sent"] > 700
     assert figures.frames["lost"] == 0
     assert result.nodes["n3"] == "dead"
 
@@ -139,10 +142,11 @@ def test_a_silent_death_is_noticed_by_the_timeout_and_the_times_count_from_there
 
 def test_pairs_that_are_joined_and_have_no_way_are_counted_at_once(tmp_path: Path) -> None:
     settings = '[defaults]\ntimeout = "60s"\n'
-    result = run(scenario(tmp_path, settings, SQUARE + event("5s", "silence n1-n2") + event("6s", "watch")), 1)
+    triangle = '[topology]\nshape = "complete"\nnodes = 3\n'
+    result = run(scenario(tmp_path, settings, triangle + event("5s", "silence n1-n2") + event("6s", "watch")), 1)
     figures = result.windows[1].figures
     assert figures.unreachable == 2, "n1 and n2, whose link takes all and carries nothing"
-    assert figures.value("broken") >= 2
+    assert figures.value("broken") == 2
 
 
 def test_announcements_are_counted_by_link_and_direction(tmp_path: Path) -> None:
@@ -566,7 +570,8 @@ def test_random_meshes_are_connected_and_of_about_their_degree(degree: int) -> N
 
 
 def test_a_link_or_node_of_a_shape_may_be_another_one(tmp_path: Path) -> None:
-    more = '[[link]]\nbetween = "n2-n1"\nrtt = "77ms"\n[[link]]\nbetween = "n1-n3"\n[[node]]\nname = "n4"\nversion = 1\n'
+    more = '[[link]]\nbetween = "n2-n1"\nrtt = "77ms"\n[[link]]\nbetween = "n1-n3"\n'
+    more += '[[node]]\nname = "n4"\nversion = 1\n'
     mesh = at_rest(tmp_path, SQUARE + more)
     assert sorted((link.name, link.rtt) for link in mesh.links) == [
         ("n1-n3", 10 * MS), ("n2-n1", 77 * MS), ("n2-n3", 10 * MS), ("n3-n4", 10 * MS), ("n4-n1", 10 * MS),
@@ -616,8 +621,8 @@ def test_after_looks_at_the_time_from_such_events_to_the_next_ones(tmp_path: Pat
     text = LINE + traffic("a", "b", "100ms") + event("5s", "cut b-c") + event("7s", "heal all") + event("8s", "cut b-c")
     runs = [run(scenario(tmp_path, text), 1)]
     sent = {after: merge(runs, after).frames["sent"] for after in ("", "start", "cut", "cut b", "heal")}
-    assert sent["cut"] == sent["cut b"] == 20 + 80 and sent["heal"] == 10 and sent["start"] == 40
-    assert sent[""] == 150
+    assert sent["cut"] == sent["cut b"] == 20 + 100 and sent["heal"] == 10 and sent["start"] == 40
+    assert sent[""] == 170
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -643,8 +648,11 @@ def test_the_report_has_events_ways_announcements_and_tables(
     code, out, problems = command(capsys, path)
     assert (code, problems) == (0, "")
     assert out.startswith("part0: 3 nodes, 2 links, seed 1, 15 s each, which took ")
-    for part in (r"  5 s +cut b-c ", r"ways in the end\n  a to b +a-b, 10 ms", r"announcements\n +link +messages +bytes",
-                 r"tables in the end\n +node .*\n +a "):  # fmt: skip
+    parts = (
+        r"  5 s +cut b-c ", r"ways in the end\n  a to b +a-b, 10 ms", r"announcements\n +link +messages +bytes",
+        r"tables in the end\n +node .*\n +a ",
+    )  # fmt: skip
+    for part in parts:
         assert re.search(part, out), part
 
 
@@ -673,7 +681,8 @@ def test_the_json_has_everything(tmp_path: Path, capsys: pytest.CaptureFixture[s
     first = told["first_run"]
     assert {node["name"] for node in first["nodes"]} == {"a", "b", "c"}
     assert sorted(link["state"] for link in first["links"]) == ["cut", "up"]
-    assert first["journal"][0]["at_s"] == 5 and re.fullmatch(r"cut random \([abc]-[abc]\)", first["journal"][0]["event"])
+    [entry] = first["journal"]
+    assert entry["at_s"] == 5 and re.fullmatch(r"cut random \([abc]-[abc]\)", entry["event"])
     assert set(told["figures"]) == set(FIGURES) and told["dropped"] is not None
     assert first["ways"] and first["announcements"]["a>b"]["messages"] > 0
 
@@ -703,23 +712,14 @@ def test_nodes_have_places_of_their_own_in_the_picture() -> None:
 
 def test_a_terminal_sees_how_far_it_is_and_a_file_does_not(tmp_path: Path) -> None:
     pytest.importorskip("tqdm")
-    [path] = write(tmp_path, SQUARE + 'duration = "60s"\n'.join(["", ""]))
+    [path] = write(tmp_path, 'duration = "60s"\n' + SQUARE)
     command = [sys.executable, "-m", "cloudvpn.sim", str(path)]
     master, terminal = pty.openpty()
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, timeout=60, check=False)
-        os.close(terminal)
-        seen = b""
-        while True:
-            try:
-                piece = os.read(master, 4096)
-            except OSError:
-                break
-            if not piece:
-                break
-            seen += piece
-    finally:
-        os.close(master)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # else the bar has no room
+    os.set_blocking(master, False)
+    with open(master, "rb", buffering=0) as screen, open(terminal, "wb", buffering=0) as errors:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, timeout=60, check=False)
+        seen = screen.read(65536) or b""
     assert done.returncode == 0 and b"%" in seen and b"part0" in seen
     assert b"%" not in done.stdout
     quiet = subprocess.run(command, capture_output=True, timeout=60, check=False)
@@ -730,7 +730,8 @@ def test_a_terminal_sees_how_far_it_is_and_a_file_does_not(tmp_path: Path) -> No
 
 
 def test_files_are_read_as_if_they_were_one(tmp_path: Path) -> None:
-    one = scenario(tmp_path, SQUARE, '[defaults]\nrtt = "33ms"\n' + event("5s", "kill n1"), 'seed = 9\nduration = "30s"\n')
+    texts = SQUARE, '[defaults]\nrtt = "33ms"\n' + event("5s", "kill n1"), 'seed = 9\nduration = "30s"\n'
+    one = scenario(tmp_path, *texts)
     assert (one.name, one.seed, one.duration) == ("part0+part1+part2", 9, 30 * SECOND)
     assert run(one, 1).links[0][2] == 33 * MS, "defaults count for all files"
 
@@ -765,25 +766,26 @@ BAD = [
     (SQUARE + "[[node]]\nname = 'a-b'\n",
      '5: name: "a-b" is not a name of letters, digits, _ and . (not all, not random)'),
     (SQUARE + "[[node]]\nname = 'x'\n[[node]]\nversion = 1\n", '6: node: "name" is missing'),
-    (SQUARE + "[[link]]\nbetween = 'n1-n9'\n", '5: between: there is no node "n9"; did you mean "n4"?'),
+    (SQUARE + "[[link]]\nbetween = 'n1-n9'\n", '5: between: there is no node "n9"'),
     (SQUARE + "[[link]]\nbetween = 'n1'\n", '5: between: "n1" is not two nodes such as "a-b"'),
     (SQUARE + "[[link]]\nbetween = 'n1-n1'\n", '5: between: "n1-n1" is not a link of two different nodes'),
     (SQUARE + "[[host]]\nname = 'n1'\nat = 'n2'\n", '5: name: "n1" is the name of another one'),
-    (SQUARE + "[[host]]\nname = 'h'\nat = 'nx'\n", '6: at: there is no node "nx"; did you mean "n4"?'),
+    (SQUARE + "[[host]]\nname = 'h'\nat = 'nx'\n", '6: at: there is no node "nx"'),
     (SQUARE + event("1s", "cut n1 n2"), '7: do: "cut n1 n2" is not an event: write `cut LINK|random`'),
     (SQUARE + event("1s", "ctu n1-n2"), '7: do: "ctu n1-n2" is not an event: "ctu" is none of cut, heal, '),
-    (SQUARE + event("1s", "flap n1-n2 x"), '"x" is not a number from 1 to 10000; write `flap LINK|random [COUNT] [TIME]`'),
+    (SQUARE + event("1s", "flap n1-n2 x"),
+     '"x" is not a number from 1 to 10000; write `flap LINK|random [COUNT] [TIME]`'),
     (SQUARE + event("1s", "lie n1 white"), '"white" is not one of zero, huge, jump, strangers, macs; write `lie '),
-    (SQUARE + event("1s", "change n1-n2 rtt=x"), '"rtt=x" is not rtt=... with a time such as "5s" or "200ms"; write'),
+    (SQUARE + event("1s", "change n1-n2 rtt=x"), '"rtt=x" is not rtt= and a time such as "5s" or "200ms"; write'),
     (SQUARE + event("1s", "change n1-n2 mtu=9"),
      '"mtu=9" is not rtt=TIME, jitter=TIME, loss=SHARE or rate=RATE; write `change LINK|random|all SETTING`'),
-    (SQUARE + event("1s", "change n1-n2 loss=x"), '"loss=x" is not loss=... with a share'),
-    (SQUARE + event("1s", "kill n9"), '7: do: there is no node "n9"; did you mean "n4"?'),
+    (SQUARE + event("1s", "change n1-n2 loss=x"), '"loss=x" is not loss= and a share from 0 to 1'),
+    (SQUARE + event("1s", "kill n9"), '7: do: there is no node "n9"'),
     (SQUARE + event("1s", "partition n1,x"), '7: do: there is no node "x"'),
     (SQUARE + event("1s", "move h n1"), '7: do: there is no host "h"'),
     (SQUARE + event("1s", "cut n1-n3"), '7: do: there is no link "n1-n3"'),
     (SQUARE + event("1s", "wander"), "7: do: there is no host that could move"),
-    (SQUARE + traffic("n1", "n9"), '6: from: there is no node or host "n9"; did you mean "n4"?'),
+    (SQUARE + traffic("n1", "n9"), '6: from: there is no node or host "n9"'),
     (SQUARE + "[[node]]\nname = 'r'\ninterface = false\n" + traffic("n1", "r"), '9: from: "r" has no interface'),
     (SQUARE + traffic("n1", "n2", more="size = 20"), '9: size: "20" is not a whole number from 60 to 1514'),
     (SQUARE + "[[expect]]\nlops = 0\n", '5: lops: there is no such option here; did you mean "loops"?'),
@@ -807,7 +809,7 @@ def test_all_mistakes_of_a_file_are_told_together(tmp_path: Path) -> None:
     [path] = write(tmp_path, SQUARE + "[defaults]\nrtt = 5\nloss = 'x'\n" + event("x", "kill n1"))
     with pytest.raises(ConfigError) as caught:
         load([path])
-    assert [problem.split(":")[1] for problem in caught.value.problems] == ["5", "6", "8"]
+    assert [problem.split(":")[1] for problem in caught.value.problems] == ["5", "6", "9"]
 
 
 @pytest.mark.parametrize(
@@ -840,10 +842,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path, capsys: pytest.Captur
 
 def test_a_link_that_a_random_mesh_does_not_have_is_found_before_anything_runs(tmp_path: Path) -> None:
     [path] = write(tmp_path, '[topology]\nshape = "random"\nnodes = 30\ndegree = 2\n' + event("1s", "cut n1-n2"))
-    one = load([path])
-    seeds = [seed for seed in range(5) if any({"n1", "n2"} == {edge.a, edge.b} for edge in one.edges(random.Random(seed)))]
-    assert seeds == []
-    with pytest.raises(ConfigError, match=f'{path}:7: do: there is no link "n1-n2"'):
+    one = load([path])  # which links there are depends on the seed
+    with pytest.raises(ConfigError, match=f'{path}:8: do: there is no link "n1-n2"'):
         run(one, 1)
 
 
@@ -860,8 +860,9 @@ def test_the_documentation_names_every_option_event_and_figure() -> None:
     text = DOC.read_text()
     for marker, table in (("events", script.table()), ("figures", figures.table())):
         assert f"<!-- {marker} -->\n\n{table}\n<!-- /{marker} -->" in text, "run tools/readme"
-    for key in (*scenario.NODE_KEYS, *scenario.LINK_KEYS, *SHAPES, *LIES, "version_1_share", "rule_2009_share", "settle"):
-        assert f"`{key}" in text or f"`{key}`" in text, key
+    others = "version_1_share", "rule_2009_share", "seed", "runs", "duration", "settle"
+    for key in (*scenario.NODE_KEYS, *scenario.LINK_KEYS, *SHAPES, *LIES, *others):
+        assert f"`{key}`" in text, key
 
 
 EXAMPLES = sorted((ROOT / "examples" / "simulations").glob("*.toml"))
