@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 SOURCES := setup.py $(wildcard cloudvpn/_fast/*.pyx cloudvpn/_fast/*.pxd)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help run test test-long lint bench bench-save bench-peers bench-mesh bench-profile build docs sdist wheel clean
+.PHONY: help run test test-long sim lint bench bench-save bench-peers bench-mesh bench-profile build docs sdist wheel clean
 
 help:
 	@echo "make run        set up, build, show a mesh of four nodes on this machine"
 	@echo "make test       set up, build, lint, run the tests (under 15 minutes)"
 	@echo "make test-long  the tests in their full length"
+	@echo "make sim        routing in the simulator: all scenarios, 25 seeds each (half an hour)"
 	@echo "make docs       write what comes from the code: tables in README.md and docs, manual pages"
 	@echo "make wheel      build the sdist and a manylinux wheel and test it in a clean environment"
 	@echo
@@ -35,6 +36,9 @@ test-long:
 	@PYTHON=$(PYTHON) tools/system-packages test
 	@$(MAKE) --no-print-directory build lint
 	$(PYTEST)
+
+sim: build
+	$(BIN)/python -m tests.sim.acceptance
 
 build: $(VENV)/built
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes the manual pages: man/NAME.md with the options of the parsers put in, as roff.
 
-    python tools/man.py     # or `make docs`: writes man/cloudvpn.8, man/cloudvpn.conf.5, man/cloudvpn-keygen.1
+    python tools/man.py     # or `make docs`: writes man/cloudvpn.8, man/cloudvpn.conf.5, man/cloudvpn-keygen.1,
+                            # man/cloudvpn-sim.1
 
 The texts know little Markdown: headings, paragraphs, indented examples, `literal`, *variable*, and a definition:
 
@@ -27,9 +28,12 @@ sys.path.insert(0, str(ROOT))
 from cloudvpn import __version__  # noqa: E402
 from cloudvpn.keygen.words import make_parser  # noqa: E402
 from cloudvpn.options import OPTIONS, Option  # noqa: E402
+from cloudvpn.sim.figures import FIGURES  # noqa: E402
+from cloudvpn.sim.script import VERBS, usage  # noqa: E402
+from cloudvpn.sim.words import make_parser as make_simulator_parser  # noqa: E402
 
 FOLDER: Final = ROOT / "man"
-PAGES: Final = ("cloudvpn.8", "cloudvpn.conf.5", "cloudvpn-keygen.1")
+PAGES: Final = ("cloudvpn.8", "cloudvpn.conf.5", "cloudvpn-keygen.1", "cloudvpn-sim.1")
 WIDTH: Final = 78
 
 
@@ -169,6 +173,23 @@ def subcommand(name: str, command: argparse.ArgumentParser) -> str:
     return "".join([*parts, ".PP\nExample:\n.PP\n.RS 4\n", example(shown), ".RE\n"])
 
 
+# The simulator.
+
+
+def simulator() -> str:
+    flags = [action for action in make_simulator_parser()._actions if action.option_strings and action.metavar]
+    switches = [action for action in make_simulator_parser()._actions if action.dest in ("paths", "json")]
+    return "".join(f".TP\n{term(argument)}\n{fill(argument.help or '')}" for argument in flags + switches)
+
+
+def events() -> str:
+    return "".join(f".TP\n{fill(f'`{usage(verb)}`')}{fill(meaning)}" for verb, (meaning, _) in VERBS.items())
+
+
+def figures() -> str:
+    return "".join(f".TP\n{fill(f'`{name}`')}{fill(figure.meaning)}" for name, figure in FIGURES.items())
+
+
 def term(argument: argparse.Action) -> str:
     metavar = argument.metavar
     values: Iterable[str] = [metavar] if isinstance(metavar, str) else metavar or ()
@@ -179,7 +200,8 @@ def term(argument: argparse.Action) -> str:
 
 
 def page(name: str) -> str:
-    insertions = {"overview": overview, "options": options, "subcommands": subcommands}
+    insertions = {"overview": overview, "options": options, "subcommands": subcommands, "simulator": simulator,
+                  "events": events, "figures": figures}  # fmt: skip
     return roff((FOLDER / f"{name}.md").read_text(), insertions)
 
 

@@ -13,6 +13,9 @@ import pytest
 
 from cloudvpn.keygen.words import make_parser
 from cloudvpn.options import OPTIONS, find
+from cloudvpn.sim.figures import FIGURES
+from cloudvpn.sim.script import VERBS
+from cloudvpn.sim.words import make_parser as simulator_parser
 
 man = pytest.importorskip("tools.man", reason="needs a checkout")
 
@@ -60,6 +63,14 @@ def test_every_subcommand_and_every_word_of_it_is_in_the_page() -> None:
         part = page[page.index(f".SS {name}\n") :].split("\n.SS ", 1)[0]
         words = {flag for action in command._actions if action.dest != "help" for flag in action.option_strings}
         assert words == set(re.findall(r"^\\fB(--[\w-]+)\\fR", part.replace("\\-", "-"), re.MULTILINE))
+
+
+def test_every_word_event_and_figure_of_the_simulator_is_in_its_page() -> None:
+    page = man.page("cloudvpn-sim.1").replace("\\-", "-")
+    flags = {flag for action in simulator_parser()._actions for flag in action.option_strings} - {"-h"}
+    assert flags <= set(re.findall(r"--[\w-]+", page))
+    for name in (*VERBS, *FIGURES):
+        assert re.search(rf"^\.TP\n\\fB{name}( [^\n]*)?\\fR$", page, re.MULTILINE), name
 
 
 CHECKS = {
