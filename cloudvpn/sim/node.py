@@ -87,7 +87,7 @@ class Node:
         self.mesh.link_changed(end.link)
         self.mesh.ways.settled = self.mesh.clock.now
         del self.ends[end.index]
-        self.switch.detach(end)
+        self.switch.detach(end, self.mesh.clock.now)
         self.mesh.ways.refresh(self)
         end.link.closed(end)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from cloudvpn._fast.idcache import IdCache
 from cloudvpn._fast.port import Port
@@ -17,59 +17,51 @@ from cloudvpn.sim.scenario import NodeSettings
 
 MAX_ROUTES: Final = 4096  # of one version-1 link
 EPOCH: Final = 1_800_000_000  # the wall clock when a simulation begins, seconds
-# Whether the switch has the tables of routing version 2.
-ROUTING_2: Final = hasattr(Switch, "way_to")
 
 
 def make_switch(settings: NodeSettings, max_ports: int, chance: random.Random, now: int) -> Switch:
     """A switch with empty tables, as a daemon with these settings makes it."""
     source, default = RandomSource(chance.getrandbits(64)), Config()
-    rule: dict[str, Any] = {"rule_2009": True} if settings.rule == 2009 else {}
-    routes = RouteTable(max_ports, MAX_ROUTES, source, report_above=default.report_ping_changes_above, **rule)
-    switch: Any = Switch(
-        routes, IdCache(default.br_id_cache_size, source), source,
-        keepalive=settings.keepalive, timeout=settings.timeout,
+    routes = RouteTable(
+        max_ports, MAX_ROUTES, source, report_above=default.report_ping_changes_above, rule_2009=settings.rule == 2009
+    )
+    switch = Switch(
+        routes, IdCache(default.br_id_cache_size, source), source, keepalive=settings.keepalive,
+        timeout=settings.timeout,
     )  # fmt: skip
     beat(switch, now)  # from here on it knows the time
-    if ROUTING_2 and settings.learn:
-        switch.set_learning(True, default.mac_age, default.max_local_macs)
-    made: Switch = switch
-    return made
+    switch.set_learning(settings.learn, default.mac_age, default.max_local_macs)
+    return switch
 
 
-def beat(switch: Any, now: int) -> Sequence[Port]:
+def beat(switch: Switch, now: int) -> Sequence[Port]:
     """The heartbeat; gives the ports that have been silent too long."""
-    silent: Sequence[Port] = switch.beat(now, EPOCH + now // SECOND) if ROUTING_2 else switch.beat(now)
-    return silent
+    return switch.beat(now, EPOCH + now // SECOND)
 
 
-def way_of(switch: Any) -> Callable[[int], int | None]:
+def way_of(switch: Switch) -> Callable[[int], int | None]:
     """MAC -> the port on its way, 0: here, None: no way is known."""
-    way: Callable[[int], int | None] = switch.way_to if ROUTING_2 else switch.routes.port_to
-    return way
+    return switch.way_to
 
 
-def sizes(switch: Any) -> dict[str, int]:
+def sizes(switch: Switch) -> dict[str, int]:
     """How many entries each table has."""
-    routes = {"routes": len(switch.routes.best())}
-    if not ROUTING_2:
-        return routes
-    return {"nodes": len(switch.nodes.best()), "hosts": len(switch.hosts.best()), "claims": len(switch.hosts.claims()),
-            **routes}  # fmt: skip
+    return {
+        "nodes": len(switch.nodes.best()), "hosts": len(switch.hosts.best()), "claims": len(switch.hosts.claims()),
+        "routes": len(switch.routes.best()),
+    }  # fmt: skip
 
 
-def beliefs(switch: Any) -> Hashable:
+def beliefs(switch: Switch) -> Hashable:
     """Who has which MAC, as (MAC, owner, kind, seq); equal at all nodes of a mesh at rest."""
-    if not ROUTING_2:
-        return None
     return frozenset((mac, owner, kind, seq) for mac, owner, _, _, _, kind, seq in switch.hosts.best())
 
 
-def starving(switch: Any) -> int:
+def starving(switch: Switch) -> int:
     """How many nodes it has offers for, of which it may use none."""
-    return len(switch.nodes.starving()) if ROUTING_2 else 0
+    return len(switch.nodes.starving())
 
 
-def sequences(switch: Any) -> dict[int, int]:
+def sequences(switch: Switch) -> dict[int, int]:
     """Node id -> its sequence number as this node knows it."""
-    return {node: seq for node, _, _, _, seq in switch.nodes.best()} if ROUTING_2 else {}
+    return {node: seq for node, _, _, _, seq in switch.nodes.best()}

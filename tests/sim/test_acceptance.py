@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudvpn.sim import cli, tables
+from cloudvpn.sim import cli
 from cloudvpn.sim.run import merge
 from cloudvpn.sim.scenario import load
 from tests.sim.acceptance import CASES, FOLDER, Case
@@ -15,8 +15,6 @@ from tests.sim.acceptance import CASES, FOLDER, Case
 RUNS = "2"
 # What `make test` has time for.
 QUICK = {"ring8", "complete8", "random16", "cliques16", "random100", "complete32"}
-
-pytestmark = pytest.mark.xfail(not tables.ROUTING_2, reason="needs routing version 2")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.topology in QUICK], ids="-".join)

@@ -22,7 +22,7 @@ import pytest
 from cloudvpn._fast.wire import read_packets
 from cloudvpn.errors import ConfigError
 from cloudvpn.options import MS, SECOND
-from cloudvpn.sim import cli, picture, report, tables
+from cloudvpn.sim import cli, picture, report
 from cloudvpn.sim.events import Script
 from cloudvpn.sim.figures import FIGURES, Figures, percentile
 from cloudvpn.sim.lies import LIES, Victim
@@ -866,7 +866,6 @@ def test_the_documentation_names_every_option_event_and_figure() -> None:
 
 
 EXAMPLES = sorted((ROOT / "examples" / "simulations").glob("*.toml"))
-needs_routing_2 = pytest.mark.xfail(not tables.ROUTING_2, reason="needs routing version 2")
 
 
 @pytest.mark.skipif(not EXAMPLES, reason="needs a checkout")
@@ -874,7 +873,6 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 3
 
 
-@needs_routing_2
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_as_it_says(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, problems = command(capsys, path)
