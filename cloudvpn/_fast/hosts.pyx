@@ -26,7 +26,8 @@ cdef int64_t SEEN_US = 1_000_000
 cdef class HostTable(ClaimTable):
     """Of node `me`. Times in microseconds: `mac_age` after its last frame, and a second at most, a host is forgotten.
 
-    `max_owners` is at least twice as many as the node table can hold.
+    `max_owners` is at least twice as many as the node table can hold. Memory, beside what ClaimTable takes: 24 B a
+    claim, 48 B more for our own, one byte for each owner and port.
     """
 
     def __cinit__(

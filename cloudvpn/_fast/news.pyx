@@ -12,7 +12,7 @@ cdef uint32_t SLACK = 1024      # holes that the log may have in any case
 
 
 cdef class News:
-    """Items 0 to `max_items` - 1, ports 1 to `max_ports`. 24 B an item and, for each port, 4 B an item denied to it."""
+    """Items 0 to `max_items` - 1, ports 1 to `max_ports`. 24 B an item and, for each port, 4 B an item that is late."""
 
     def __cinit__(self, uint32_t max_ports, uint32_t max_items):
         self.max_ports = max_ports
