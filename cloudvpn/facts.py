@@ -101,8 +101,8 @@ class RouteFacts:
     ping_us: int = fact("of the whole way", "us")
     distance: int = fact("of the whole way; 0: this node itself", "links")
     kind: str = fact(
-        "`fixed`: MAC of a node's interface, `learned`: host behind one, `foreign`: behind a link of version 1 elsewhere, "
-        "`old`: behind one of ours")
+        "`fixed`: MAC of a node's interface, `learned`: host behind one, `old`: behind one of our links of version 1, "
+        "`foreign`: behind one of another node")
     node: str | None = fact("id of the node where it is; null: behind a link of version 1")
 
 

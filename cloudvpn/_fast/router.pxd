@@ -16,8 +16,8 @@ from cloudvpn._fast.route cimport RouteTable
 from cloudvpn._fast.wire cimport Packet
 
 cdef enum:
-    # Entries that a link may bring between two heartbeats. One that brings more is not read until the next: nothing that
-    # was announced may be dropped, or a wrong state would stay.
+    # Entries that a link may bring between two heartbeats. One that brings more is not read until the next: nothing
+    # that was announced may be dropped, or a wrong state would stay.
     ENTRIES_PER_BEAT = 16384
 
 
@@ -35,7 +35,7 @@ cdef class Router(Ports):
     cdef uint8_t* scratch                   # one route packet's body, or one frame of up to 64 KiB
 
     cdef readonly uint64_t echoes_unasked
-    cdef readonly uint64_t links_slowed     # times that a link was not read for a while, for it brought too many entries
+    cdef readonly uint64_t links_slowed     # times that a link was not read for a while: it brought too many entries
 
     # A protocol packet of the port, of type 1, 2, 5, 6, 7, 10, 11 or 12.
     cdef void handle_protocol(self, Port port, const Packet* packet) noexcept
@@ -43,8 +43,8 @@ cdef class Router(Ports):
     cdef void hear_echo(self, Port port, uint8_t echo_id) noexcept
     cdef void charge_entries(self, Port port, uint32_t count) noexcept
 
-    # Where a frame for this MAC goes: LOCAL_PORT, a link, or NO_PORT: nobody knows, it is flooded. `*egress` is the node
-    # behind a link of version 2, else 0.
+    # Where a frame for this MAC goes: LOCAL_PORT, a link, or NO_PORT: nobody knows, it is flooded. `*egress` is the
+    # node behind a link of version 2, else 0.
     cdef uint32_t way_of(self, uint64_t mac, uint64_t* egress) noexcept
     # The same for one that was sent to us because the host is here.
     cdef uint32_t way_from_egress(self, uint64_t mac) noexcept

@@ -6,9 +6,9 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
 from cloudvpn._fast.consts cimport (
-    CLAIM_BYTES, ECHO_REPLY, ECHO_REQUEST, FOREIGN_PORT, HELLO, HELLO_BYTES, HEADER_BYTES, HOP_COST_US, HOSTS, LOCAL_PORT,
-    NO_PORT, NODE_ROUTE_BYTES, NODE_ROUTES, NONE, PING_INFINITE, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST, ROUTE_SET,
-    ROUTES_MAX, SEQ_REQUEST_BYTES, SEQ_REQUESTS, PacketType,
+    CLAIM_BYTES, ECHO_REPLY, ECHO_REQUEST, FOREIGN_PORT, HEADER_BYTES, HELLO, HELLO_BYTES, HOP_COST_US, HOSTS,
+    LOCAL_PORT, NO_PORT, NODE_ROUTE_BYTES, NODE_ROUTES, NONE, PING_INFINITE, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST,
+    ROUTE_SET, ROUTES_MAX, SEQ_REQUEST_BYTES, SEQ_REQUESTS, PacketType,
 )
 from cloudvpn._fast.claims cimport FOREIGN, HostRoute
 from cloudvpn._fast.endian cimport is_group
@@ -32,7 +32,9 @@ cdef class Router(Ports):
     def __dealloc__(self):
         PyMem_Free(self.scratch)
 
-    def __init__(self, RouteTable routes not None, random, *, keepalive, timeout, max_waiting, max_nodes, max_link_claims):
+    def __init__(
+        self, RouteTable routes not None, random, *, keepalive, timeout, max_waiting, max_nodes, max_link_claims,
+    ):
         super().__init__(random, routes.max_ports, max_waiting)
         self.routes = routes
         self.keepalive = keepalive

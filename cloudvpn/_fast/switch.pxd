@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One forwarding step: packets and frames in, packets and frames out, by the rules of docs/wire.md.
 
-`_fast/ports` has the links and what waits for them, `_fast/router` the tables and what neighbours are told of them; here
-is what happens to a frame. None of the three knows a socket or a clock: ports are objects with a queue and `flush`,
-`now` is an argument in microseconds of a monotonic clock, randomness is handed in.
+`_fast/ports` has the links and what waits for them, `_fast/router` the tables and what neighbours are told of them;
+here is what happens to a frame. None of the three knows a socket or a clock: ports are objects with a queue and
+`flush`, `now` is an argument in microseconds of a monotonic clock, randomness is handed in.
 """
 
 cimport cython
