@@ -8,8 +8,9 @@ import logging
 import random
 import socket
 
+from cloudvpn.doorway import Address
 from cloudvpn.log import escape
-from cloudvpn.mesh import Address, LinkInfo, Mesh, format_address
+from cloudvpn.mesh import LinkInfo, Mesh, format_address
 from cloudvpn.options import SECOND, Endpoint
 from cloudvpn.resolver import Found
 from cloudvpn.sockets import tune

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The policy of links: whom to accept, what to dial, when a link counts, how many there may be."""
+"""The policy of links: where to listen, when a link counts, how many there may be."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cloudvpn._fast.link import Link
 from cloudvpn._fast.port import Port
 from cloudvpn._fast.sendq import SendQueue
 from cloudvpn._fast.switch import Switch
+from cloudvpn.doorway import Address, Doorway
 from cloudvpn.errors import PeerError, SetupError
 from cloudvpn.log import escape
 from cloudvpn.options import SECOND, Config, Endpoint
@@ -29,9 +30,6 @@ from cloudvpn.traffic import Traffic, traffic_of
 
 log = logging.getLogger("cloudvpn")
 
-Address = tuple[Any, ...]
-
-ACCEPT_RETRY_SECONDS = 1.0
 UNPROVEN = "closed by the peer before its first packet: probably refused, see its log"
 
 
@@ -41,7 +39,6 @@ class Listener:
 
     endpoint: Endpoint
     socket: socket.socket
-    accepting: asyncio.Task[None] | None = None
 
 
 @dataclass(eq=False)
@@ -102,11 +99,12 @@ class Mesh:
         self.loop = asyncio.get_running_loop()
         self.resolver: Resolver | None = None   # in a chroot: names are looked up outside of it
         self.links: set[Link] = set()           # past the TLS handshake and admitted
-        self.opening: set[LinkInfo] = set()     # connections on their way there
+        self.opening: set[LinkInfo] = set()     # connections in the TLS handshake
         self.listeners: list[Listener] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.counters: Counter[str] = Counter()
         self.repeats = Repeats(self.loop)
+        self.doorway = Doorway(self)
         self.ended_traffic = Traffic()          # of links that are no more
         self.by_ends: dict[tuple[Address, Address], Link] = {}
 
@@ -170,8 +168,7 @@ class Mesh:
 
     def start_accepting(self) -> None:
         for listener in self.listeners:
-            if listener.accepting is None:
-                listener.accepting = self.spawn(self.accept_from(listener.socket))
+            self.doorway.open(listener.socket)
 
     async def look_up(self, endpoint: Endpoint, flags: int = 0) -> list[Found]:
         """The addresses of a name, each once. Raises OSError."""
@@ -203,74 +200,67 @@ class Mesh:
 
     def stop_listening(self, leaving: Iterable[Listener]) -> None:
         for listener in list(leaving):
-            if listener.accepting is not None:
-                listener.accepting.cancel()
+            self.doorway.shut(listener.socket)
             listener.socket.close()
             self.listeners.remove(listener)
 
-    async def accept_from(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, remote = await self.loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    log.error("cannot accept links for now: %s", error.strerror)
-                    await asyncio.sleep(ACCEPT_RETRY_SECONDS)
-                continue
-            self.spawn(self.accept(connection, remote))
+    def cannot_accept(self, local: Address, reason: str) -> None:
+        reason = f"{reason}, tried again each second"
+        self.repeats.warn("cannot accept links on", format_address(local), local[0], reason)
+
+    # How many there may be.
+
+    def places(self) -> int:
+        """How many visitors there may be beside the links and what is dialled."""
+        return self.config.max_connections - len(self.links) - len(self.opening) + self.doorway.in_tls
 
     def is_full(self) -> bool:
         """Asked in one step with `open_link`, without an await between, nothing gets over the limit."""
-        return len(self.links) + len(self.opening) >= self.config.max_connections
+        return self.places() <= len(self.doorway.visitors) - self.doorway.quiet
 
     def fullness(self) -> str:
         return f"all max_connections {self.config.max_connections} are in use"
 
-    async def accept(self, connection: socket.socket, remote: Address) -> None:
-        info = LinkInfo(remote, self.loop.time())
-        if self.is_full():
-            self.counters["refused_full"] += 1
-            self.refuse(info, self.fullness())
-            connection.close()
-            return
-        try:
-            await self.open_link(connection, info)
-        except (OSError, asyncio.TimeoutError) as error:
-            self.counters["handshakes_failed"] += 1
-            self.refuse(info, handshake_reason(error))
+    def refuse_full(self, remote: Address) -> None:
+        self.counters["refused_full"] += 1
+        self.refuse(remote, self.fullness())
 
-    def refuse(self, info: LinkInfo, reason: str) -> None:
-        self.repeats.warn("refused", info.describe(), info.remote[0], escape(reason))
+    def refuse(self, remote: Address, reason: str) -> None:
+        self.repeats.warn("refused", format_address(remote), remote[0], escape(reason))
 
     # A connection becomes a link.
 
-    async def open_link(self, connection: socket.socket, info: LinkInfo) -> None:
+    async def let_in(self, connection: socket.socket, remote: Address, opened: float) -> Link:
+        """The doorway's visitor wants to become a link. Raises as `open_link` does."""
+        return await self.open_link(connection, LinkInfo(remote, opened))
+
+    async def open_link(self, connection: socket.socket, info: LinkInfo) -> Link:
         """Runs the TLS handshake on a connected socket. Raises OSError (ssl.SSLError too) or TimeoutError."""
         link = Link(self.switch, self, info, self.config.max_input_queue_size)
-        seconds = self.config.handshake_timeout / SECOND
-        info.deadline = self.loop.call_later(seconds, self.expire, link)
         limits: dict[str, Any] = {
-            "ssl_handshake_timeout": seconds,
+            "ssl_handshake_timeout": self.config.handshake_timeout / SECOND,
             # 0 would mean the library's default.
             "ssl_shutdown_timeout": max(self.config.comm_close_timeout / SECOND, 0.001),
         }
+        if info.target is not None:
+            self.doorway.give_way()
         self.opening.add(info)
         try:
             limit_unsent(connection)
             if info.target is None:
-                await self.loop.connect_accepted_socket(
-                    lambda: link, connection, ssl=self.credentials.server_context, **limits
-                )
+                context = self.credentials.server_context
+                context.sslobject_class = self.doorway.metered
+                await self.loop.connect_accepted_socket(lambda: link, connection, ssl=context, **limits)
             else:
                 await self.loop.create_connection(
                     lambda: link, sock=connection, ssl=self.credentials.client_context, server_hostname="", **limits
                 )
         except BaseException:
-            info.deadline.cancel()
             connection.close()
             raise
         finally:
             self.opening.discard(info)
+        return link
 
     def link_made(self, link: Link, transport: Any) -> None:
         """The TLS handshake is done: the peer is judged, then greeted; it still has to prove that it took us too."""
@@ -285,16 +275,16 @@ class Mesh:
         info.protocol = connection.version() or ""
         self.opening.discard(info)
         self.links.add(link)
-        if link.reason is not None:     # its time was over just before
-            link.abort(link.reason)
-            return
+        left = info.opened + self.config.handshake_timeout / SECOND - self.loop.time()
+        info.deadline = self.loop.call_later(max(left, 0), self.expire, link)
         try:
-            info.peer = self.credentials.judge(connection)
+            with contextlib.nullcontext() if info.target else self.doorway.shaking:
+                info.peer = self.credentials.judge(connection)
             info.identity = info.peer.identity
             self.notice_ourselves(link)
         except PeerError as error:
             self.counters["refused"] += 1
-            self.refuse(info, str(error))
+            self.repeats.warn("refused", info.describe(), info.remote[0], escape(str(error)))
             link.abort(str(error))
             return
         link.start_packets(SendQueue(
@@ -372,6 +362,7 @@ class Mesh:
     async def close(self) -> None:
         """Says goodbye on every link; what is not closed after comm_close_timeout is cut."""
         self.stop_listening(self.listeners)
+        self.doorway.close()
         for task in list(self.tasks):
             task.cancel()
         closing = list(self.links)

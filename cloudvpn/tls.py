@@ -40,6 +40,8 @@ __all__ = ["Credentials", "Peer", "PeerIdentity", "Refused", "Trust", "handshake
 
 PROTOCOLS: Final = ("cloudvpn/2", "cloudvpn/1")  # ALPN, the best first; a peer of 2009 knows none
 NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which `ssl` does not name
+NOT_TLS: Final = "not TLS"
+TIMED_OUT: Final = "timed out"
 CLOSED_EARLY: Final = "closed by the peer during the handshake, its log may say why"
 KEYS: Final = (
     ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey, dsa.DSAPrivateKey,
@@ -216,7 +218,7 @@ def handshake_reason(error: BaseException) -> str:
         return CLOSED_EARLY
     # asyncio and uvloop report their own time limit as an aborted connection; 3.10 has two classes TimeoutError.
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)) or "taking longer" in str(error):
-        return "timed out"
+        return TIMED_OUT
     if isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, EOFError)):
         return CLOSED_EARLY
     return break_reason(error)
@@ -255,7 +257,7 @@ def _ssl_reason(error: ssl.SSLError) -> str:
     if reason in ("unsupported protocol", "version too low", "wrong ssl version"):
         return "the peer speaks no TLS version that we do, 1.2 or newer"
     if re.search(r"http|wrong version number|unknown protocol|record (layer|type|length)|packet length", reason):
-        return "not TLS"
+        return NOT_TLS
     return f"TLS failed: {reason or _words(error)}"
 
 

@@ -25,6 +25,7 @@ from cloudvpn._fast.wire import bare_packet, read_packets
 from cloudvpn.bandwidth import Bandwidth
 from cloudvpn.daemon import Node, build_switch
 from cloudvpn.dialer import Dialer
+from cloudvpn.doorway import Doorway, Stage, Visitor
 from cloudvpn.errors import PeerError
 from cloudvpn.mesh import LinkInfo, Mesh
 from cloudvpn.options import MS, SECOND, Config, Endpoint
@@ -136,10 +137,24 @@ def test_a_lost_target_is_dialled_again_after_conn_retry_less_some_jitter(
     assert 0.75 * seconds <= min(pauses) < 0.77 * seconds and 0.98 * seconds < max(pauses) <= seconds
 
 
-@pytest.mark.parametrize(("links", "opening", "is_full"), [(1, 0, False), (2, 0, True), (1, 1, True), (3, 0, True)])
-def test_no_more_than_max_connections_are_open_or_opening(links: int, opening: int, is_full: bool) -> None:
+@pytest.mark.parametrize(("links", "opening", "visitors", "is_full"), [
+    (1, 0, [], False), (2, 0, [], True), (1, 1, [], True), (3, 0, [], True),
+    (1, 0, [Stage.SILENT], False), (1, 0, [Stage.HALF], False), (1, 0, [Stage.WAITING], True),
+    (1, 1, [Stage.SHAKING], True), (2, 0, [Stage.PROVING], True), (0, 1, [Stage.SHAKING], False),
+])  # fmt: skip
+def test_no_more_than_max_connections_are_there_beside_silent_ones(
+    links: int, opening: int, visitors: list[Stage], is_full: bool
+) -> None:
+    """Who is in the TLS handshake is in `opening`, who has yet to prove itself is a link already; each counts once."""
+    doorway = Doorway(SimpleNamespace(loop=None))  # type: ignore[arg-type]
+    for stage in visitors:
+        doorway.visitors[Visitor(None, (), "", 0.0)] = None  # type: ignore[arg-type]
+        doorway.counts[stage] += 1
     mesh = Mesh.__new__(Mesh)
-    vars(mesh).update(config=replace(Config(), max_connections=2), links=set(range(links)), opening=set(range(opening)))
+    vars(mesh).update(
+        config=replace(Config(), max_connections=2), links=set(range(links)), opening=set(range(opening)),
+        doorway=doorway,
+    )  # fmt: skip
     assert mesh.is_full() == is_full
 
 
@@ -197,7 +212,7 @@ def test_each_limit_of_the_configuration_reaches_the_link(monkeypatch: pytest.Mo
         return Link(*words)
 
     async def open_link() -> Link:
-        mesh = Mesh(config, build_switch(config), SimpleNamespace(server_context=None, judge=lambda tls: peer))  # type: ignore[arg-type]
+        mesh = Mesh(config, build_switch(config), SimpleNamespace(server_context=SimpleNamespace(), judge=lambda tls: peer))  # type: ignore[arg-type]
         connection, other = socket.socketpair()
         extras = {"socket": connection, "ssl_object": SimpleNamespace(version=str), "sockname": ()}
         transport = SimpleNamespace(
@@ -210,7 +225,9 @@ def test_each_limit_of_the_configuration_reaches_the_link(monkeypatch: pytest.Mo
             links[0].connection_made(transport)
 
         links: list[Link] = []
-        mesh.loop = SimpleNamespace(connect_accepted_socket=connect, call_later=mesh.loop.call_later)  # type: ignore[assignment]
+        mesh.loop = SimpleNamespace(  # type: ignore[assignment]
+            connect_accepted_socket=connect, call_later=mesh.loop.call_later, time=float
+        )
         with connection, other:
             await mesh.open_link(connection, LinkInfo(("", 0), 0.0))
         return links[0]
