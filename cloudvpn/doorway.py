@@ -15,11 +15,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from enum import IntEnum
-from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from cloudvpn._fast.link import Link
 from cloudvpn.budget import Budget
+from cloudvpn.memory import give_back
 from cloudvpn.options import SECOND, Config
 from cloudvpn.tls import CLOSED_EARLY, NOT_TLS, TIMED_OUT, handshake_reason
 
@@ -29,7 +29,10 @@ ACCEPTS: Final = 8              # at once, then frames have their turn
 ACCEPT_SHARE: Final = 0.15      # of a processor, for all that comes before TLS
 HANDSHAKE_SHARE: Final = 0.15   # of a processor, for TLS handshakes and what is thought of the certificates
 SAVED_SECONDS: Final = 0.05     # of each share: what comes at once after a silence
+GRACE_SECONDS: Final = 0.05     # from the connection to the ClientHello, which the peer sends without waiting for us
 RETRY_SECONDS: Final = 1.0      # after an accept for which the system had no descriptor or memory
+PEAK: Final = 16                # TLS handshakes at once, whose memory is worth giving back
+GIVE_BACK_SECONDS: Final = 1.0
 NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 RECORD_HEADER: Final = 5        # bytes: type, version, length
@@ -37,16 +40,13 @@ RECORD_MAX: Final = 16384       # bytes of plaintext
 
 
 class Stage(IntEnum):
-    """How far a visitor has come; who has come less far goes first."""
+    """How far a visitor has come."""
 
     SILENT = 0      # has said nothing
     HALF = 1        # less than a ClientHello
     WAITING = 2     # a whole one; TLS is not begun
     SHAKING = 3     # TLS is under way
     PROVING = 4     # has shown a good certificate, but no valid packet yet
-
-
-STAGE: Final = attrgetter("stage")
 
 
 @dataclass(eq=False)
@@ -62,6 +62,15 @@ class Visitor:
     wanted: int = 1                 # bytes that must be there before we look again
     task: asyncio.Task[None] | None = None
     link: Link | None = None        # from PROVING on
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.stage <= Stage.HALF
+
+
+def rank(visitor: Visitor) -> int:
+    """Who has come less far goes first. A part of a ClientHello counts no more than none."""
+    return max(visitor.stage, Stage.HALF)
 
 
 class Owner(Protocol):
@@ -112,6 +121,7 @@ class Doorway:
         self.sources: dict[str, dict[Visitor, None]] = {}                      # the same of each source
         self.counts = [0] * len(Stage)                                         # of visitors at each stage
         self.waiting: OrderedDict[str, list[Visitor]] = OrderedDict()          # whose turn it is
+        self.peak = 0                                                          # of TLS handshakes at once
         self.next_turn: asyncio.Handle | None = None
         self.accepting = Budget(ACCEPT_SHARE, SAVED_SECONDS)
         self.shaking = shaking = Budget(HANDSHAKE_SHARE, SAVED_SECONDS)
@@ -171,7 +181,7 @@ class Doorway:
                 if error.errno not in NO_ROOM:      # nobody is there any more
                     return 0.0
                 if self.quiet:
-                    self.crowd_out(self.oldest(), f"no room to accept others: {error.strerror}")
+                    self.crowd_out(self.quietest(), f"no room to accept others: {error.strerror}")
                     continue
                 self.owner.cannot_accept(listener.getsockname(), str(error.strerror))
                 return RETRY_SECONDS
@@ -189,9 +199,9 @@ class Doorway:
         config, source = self.owner.config, source_of(remote)
         while len(own := self.sources.get(source, {})) >= config.max_handshakes_per_source:
             over = f"over max_handshakes_per_source {config.max_handshakes_per_source}"
-            self.crowd_out(min(own, key=STAGE), over)
+            self.crowd_out(min(own, key=rank), over)
         while len(self.visitors) >= config.max_handshakes:
-            self.crowd_out(self.oldest(), f"over max_handshakes {config.max_handshakes}")
+            self.crowd_out(self.surplus(), f"over max_handshakes {config.max_handshakes}")
         self.give_way()
         visitor = Visitor(connection, remote, source, self.loop.time())
         visitor.deadline = self.loop.call_later(config.handshake_timeout / SECOND, self.expire, visitor)
@@ -203,15 +213,19 @@ class Doorway:
     def give_way(self) -> None:
         """Silent visitors leave the place that one connection more needs, if the owner is not full."""
         while self.visitors and len(self.visitors) >= self.owner.places():
-            self.crowd_out(self.oldest(), f"over max_connections {self.owner.config.max_connections}")
+            self.crowd_out(self.quietest(), f"over max_connections {self.owner.config.max_connections}")
 
-    def oldest(self) -> Visitor:
-        """The silent visitor who has been here longest; if all have said something, one of the source with the most."""
-        visitor = min(self.visitors, key=STAGE)
-        if visitor.stage <= Stage.HALF:
+    def quietest(self) -> Visitor:
+        """The oldest silent one; if there is none, the oldest of those who have come less far than the others."""
+        return min(self.visitors, key=rank)
+
+    def surplus(self) -> Visitor:
+        """Who is one too many. A ClientHello may be a moment late, and then a source with few loses none."""
+        visitor = self.quietest()
+        if visitor.is_quiet and self.loop.time() - visitor.opened > GRACE_SECONDS:
             return visitor
         most = max(self.sources, key=lambda source: len(self.sources[source]))
-        return min(self.sources[most], key=STAGE)
+        return min(self.sources[most], key=rank)
 
     def slowest(self) -> Visitor:
         """The visitor who has been in TLS longest, of the source with the most of these."""
@@ -252,6 +266,10 @@ class Doorway:
             del self.sources[visitor.source]
         if visitor.stage == Stage.WAITING:
             self.leave_queue(visitor)
+        if not self.visitors and self.peak >= PEAK:
+            self.peak = 0
+            # What was just cut is freed when the loop has turned a few times.
+            self.loop.call_later(GIVE_BACK_SECONDS, give_back)
 
     def move(self, visitor: Visitor, stage: Stage) -> None:
         self.counts[visitor.stage] -= 1
@@ -319,6 +337,7 @@ class Doorway:
             visitor = own[0]
             self.leave_queue(visitor)
             self.move(visitor, Stage.SHAKING)
+            self.peak = max(self.peak, self.counts[Stage.SHAKING])
             visitor.task = self.owner.spawn(self.shake(visitor))
         self.next_turn = self.loop.call_later(pause, self.take_turns)
 
@@ -352,7 +371,7 @@ class Doorway:
 SAID: Final = {
     Stage.SILENT: "and it had said nothing",
     Stage.HALF: "and it had said less than a ClientHello",
-    Stage.WAITING: "and its source had the most",
+    Stage.WAITING: "and its turn had not come",
     Stage.SHAKING: "and its TLS handshake was not done",
     Stage.PROVING: "and it had sent no packet",
 }

@@ -176,6 +176,7 @@ class NodeFacts:
     interface: InterfaceFacts | None = fact("null: headless")
     listeners: list[ListenerFacts] = fact("where links are accepted")
     links: list[LinkFacts] = fact("in the order of their numbers")
+    handshakes: int = fact("accepted connections that are no links yet, see `max_handshakes`")
     traffic: TrafficFacts = fact("over all links, of those that ended too")
     routes: list[RouteFacts] = fact("sorted by MAC")
     frames: FrameFacts = fact("where they went")

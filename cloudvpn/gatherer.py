@@ -58,6 +58,7 @@ class Gatherer:
             interface=None if self.interface is None else interface_facts(self.interface),
             listeners=[ListenerFacts(*listener.socket.getsockname()[:2]) for listener in mesh.listeners],
             links=[self.link_facts(link, now, seconds, with_offers) for link in links],
+            handshakes=len(mesh.doorway.visitors),
             traffic=traffic_facts(total, self.total_before, seconds),
             routes=[RouteFacts(mac, port - 1, ping, dist, kind, name_node(owner))
                     for mac, port, ping, dist, kind, owner in switch.known()],

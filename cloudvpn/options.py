@@ -269,9 +269,6 @@ ROUTING = "Routing"
 QUEUES = "Queues and frames"
 STATUS = "Status and log"
 
-# The features to come.
-_HANDSHAKES = "limits of handshakes"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -296,10 +293,10 @@ class Config:
         LINKS, COUNT, 1024, "links in all; what is over is refused and closed at once; more than at the start needs a "
         "restart", 1, U16, live=True)
     max_handshakes: int = option(
-        LINKS, COUNT, 128, "connections that are not links yet; over it the oldest silent one goes", 1, U16,
-        pending=_HANDSHAKES)
+        LINKS, COUNT, 128, "accepted connections that are not links yet; over it the oldest silent one goes", 1, U16,
+        live=True)
     max_handshakes_per_source: int = option(
-        LINKS, COUNT, 16, "the same for one source address", 1, U16, pending=_HANDSHAKES)
+        LINKS, COUNT, 16, "the same for one source, an IPv4 address or an IPv6 /64", 1, U16, live=True)
     listen_backlog: int = option(
         LINKS, COUNT, 32, "connections the system holds before they are accepted", 1, U16, live=True)
     tcp_nodelay: bool = option(LINKS, YES_NO, True, "send small packets at once (2009: no)", live=True)

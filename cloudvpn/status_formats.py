@@ -125,6 +125,7 @@ def _new_lines(facts: NodeFacts) -> Iterator[str]:
     yield f"hosts: {_counters(routing.hosts)}"
     for one in facts.expiring:
         yield f"expiring: {Ending(one.what, one.time, one.remedy).describe(facts.time)}"
+    yield f"handshakes: {facts.handshakes}"
     yield f"links: {_counters(facts.events) or 'none yet'}"
 
 

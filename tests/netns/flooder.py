@@ -50,7 +50,7 @@ class Nuisance:
     """One connection."""
 
     def __init__(self, flood: Flood, source: str) -> None:
-        self.flood, self.begun, self.is_open, self.tls = flood, time.monotonic(), False, None
+        self.flood, self.begun, self.is_open, self.tls = flood, 0.0, False, None
         self.left = b""
         self.socket = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_STREAM)
         self.socket.setblocking(False)
@@ -82,7 +82,7 @@ class Nuisance:
         error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise OSError(error, "connect")
-        self.is_open = True
+        self.is_open, self.begun = True, time.monotonic()
         self.flood.report.opened += 1
         self.flood.selector.modify(self.socket, selectors.EVENT_READ, self)
         kind = self.flood.kind

@@ -212,7 +212,8 @@ def test_each_limit_of_the_configuration_reaches_the_link(monkeypatch: pytest.Mo
         return Link(*words)
 
     async def open_link() -> Link:
-        mesh = Mesh(config, build_switch(config), SimpleNamespace(server_context=SimpleNamespace(), judge=lambda tls: peer))  # type: ignore[arg-type]
+        credentials: Any = SimpleNamespace(server_context=SimpleNamespace(), judge=lambda tls: peer)
+        mesh = Mesh(config, build_switch(config), credentials)
         connection, other = socket.socketpair()
         extras = {"socket": connection, "ssl_object": SimpleNamespace(version=str), "sockname": ()}
         transport = SimpleNamespace(

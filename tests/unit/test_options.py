@@ -36,10 +36,7 @@ SPECIFIED = [
 
 LISTS = {"connect", "listen", "ca", "crl", "iface_address", "broadcast_filter_allow"}
 
-PENDING = {
-    "learn_macs", "mac_age", "max_local_macs", "max_nodes", "max_link_claims", "max_handshakes",
-    "max_handshakes_per_source", "poll_interval",
-}  # fmt: skip
+PENDING = {"learn_macs", "mac_age", "max_local_macs", "max_nodes", "max_link_claims", "poll_interval"}
 
 # What SIGHUP does not give its effect.
 RESTART = {
