@@ -176,7 +176,6 @@ class NodeFacts:
     interface: InterfaceFacts | None = fact("null: headless")
     listeners: list[ListenerFacts] = fact("where links are accepted")
     links: list[LinkFacts] = fact("in the order of their numbers")
-    handshakes: int = fact("accepted connections that are no links yet, see `max_handshakes`")
     traffic: TrafficFacts = fact("over all links, of those that ended too")
     routes: list[RouteFacts] = fact("sorted by MAC")
     frames: FrameFacts = fact("where they went")
@@ -187,4 +186,5 @@ class NodeFacts:
     routing: RoutingFacts = fact("since the start")
     ids_came_back: int = fact("broadcasts that came after their id was forgotten: `br_id_cache_size` is too small")
     expiring: list[ExpiringFacts] = fact("the first to end comes first")
+    handshakes: int = fact("accepted connections that are no links yet, see `max_handshakes`")
     events: dict[str, int] = fact("what happened to links since the start, see below")

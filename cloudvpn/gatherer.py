@@ -58,7 +58,6 @@ class Gatherer:
             interface=None if self.interface is None else interface_facts(self.interface),
             listeners=[ListenerFacts(*listener.socket.getsockname()[:2]) for listener in mesh.listeners],
             links=[self.link_facts(link, now, seconds, with_offers) for link in links],
-            handshakes=len(mesh.doorway.visitors),
             traffic=traffic_facts(total, self.total_before, seconds),
             routes=[RouteFacts(mac, port - 1, ping, dist, kind, name_node(owner))
                     for mac, port, ping, dist, kind, owner in switch.known()],
@@ -73,6 +72,7 @@ class Gatherer:
             ids_came_back=switch.ids.came_back,
             expiring=[ExpiringFacts(ending.what, ending.time, ending.remedy)
                       for ending in find_endings(mesh.credentials, mesh.peers(), time)],
+            handshakes=len(mesh.doorway.visitors),
             events=dict(sorted(mesh.counters.items())),
         )
         self.before = {link: traffic_of(link) for link in links}

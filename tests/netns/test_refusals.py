@@ -219,9 +219,14 @@ def test_more_than_max_connections_are_closed_at_once_until_one_goes(lab: Lab) -
     for leaving, name in ((first, "A"), (second, "B")):
         leaving.close()
         b.wait_log(f"info link down: {name} at .*: closed by the peer$")
-    with connect(lab), active(lab, "C"):  # one that has not said anything yet counts, too
-        assert is_refused()
+    with connect(lab) as silent, active(lab, "C"):  # one that has not said anything yet leaves its place
+        name = name_of(silent)
+        with active(lab, "D"):
+            wait_eof(silent)
+            b.wait_log(f"(warning|debug) refused {name}: over max_connections 2, and it had said nothing$")
+            assert is_refused()
     lab.until(lambda: "refused_full 3" in b.status().text, 5, "the count in the status")
+    assert "handshakes_crowded_out 1" in b.status().text
 
 
 def test_a_packet_of_unknown_type_closes_that_link_only(lab: Lab) -> None:

@@ -87,6 +87,7 @@ frames: from interface 11, to interface 12, from links 13, to links 14, copies 1
 dropped: short 1, queue_full 2
 routes refused: own 21, far 22, full 23; broadcast ids that came back after they were forgotten 24
 expiring: own certificate "a" expires on 2026-11-26 19:00 UTC, in 2 days: renew it
+handshakes: 9
 links: dials_failed 3, links_up 2
 ---
 """
@@ -124,6 +125,7 @@ AS_JSON = {
     "routes_refused": {"own": 21, "far": 22, "full": 23},
     "ids_came_back": 24,
     "expiring": [{"what": 'own certificate "a"', "time": "2026-11-26T19:00:00.000000Z", "remedy": "renew it"}],
+    "handshakes": 9,
     "events": {"dials_failed": 3, "links_up": 2},
 }  # fmt: skip
 
@@ -146,7 +148,7 @@ def example() -> NodeFacts:
         [RouteFacts(ONE, 0, 1575, 1), RouteFacts(TWO, -1, 1, 0)],
         FrameFacts(11, 12, 13, 14, 15), {"short": 1, "queue_full": 2}, RefusedFacts(21, 22, 23), 24,
         [ExpiringFacts('own certificate "a"', time + timedelta(days=2), "renew it")],
-        {"dials_failed": 3, "links_up": 2},
+        9, {"dials_failed": 3, "links_up": 2},
     )  # fmt: skip
 
 
