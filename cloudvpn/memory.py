@@ -11,6 +11,6 @@ _malloc_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def give_back() -> None:
-    """Takes a millisecond for some ten MB."""
+    """Takes some milliseconds for each ten MB that go."""
     if _malloc_trim is not None:
         _malloc_trim(0)

@@ -180,6 +180,18 @@ def test_one_source_at_its_limit_takes_nothing_from_another(tmp_path: Path, log:
     street(tmp_path, log, work, max_handshakes_per_source=2)
 
 
+def test_a_lower_limit_counts_from_the_next_connection_on(tmp_path: Path, log: Log) -> None:
+    async def work(street: Street) -> None:
+        for _ in range(5):
+            await street.come()
+        street.mesh.config = replace(street.mesh.config, max_handshakes=2)
+        assert len(street.mesh.doorway.visitors) == 5
+        await street.come()
+        assert [one.is_in for one in street.strangers] == [False] * 4 + [True] * 2
+
+    street(tmp_path, log, work)
+
+
 def test_no_more_than_half_are_in_tls_and_the_one_there_longest_makes_room(tmp_path: Path, log: Log) -> None:
     async def work(street: Street) -> None:
         for number in range(1, 5):
