@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Opens TCP connections at a steady rate, each of which is a nuisance of one kind, and reports what became of them.
 
-    python flooder.py KIND RATE SECONDS HOST PORT CERT KEY CA SOURCE...    prints a Report as JSON when time is up
+    python flooder.py KIND RATE SECONDS HOST PORT CERT KEY CA SOURCE...    prints a Report as JSON when time is up,
+                                                                           or at SIGTERM
 
 Kinds: idle says nothing; half says half a ClientHello, hello a whole one, and no more; garbage is no TLS, or only looks
 like it; wrong finishes its handshake, with a certificate that the daemon does not know; dribble says a ClientHello byte
@@ -14,7 +15,9 @@ import contextlib
 import errno
 import json
 import random
+import resource
 import selectors
+import signal
 import socket
 import ssl
 import sys
@@ -142,6 +145,7 @@ class Flood:
         self.kind, self.target, self.context, self.sources = kind, target, context, sources
         self.selector = selectors.DefaultSelector()
         self.report = Report()
+        self.is_over = False
         self.chance = random.Random(1)
         outgoing = ssl.MemoryBIO()
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -158,6 +162,9 @@ class Flood:
             return noise if self.chance.random() < 0.5 else b"\x16\x03\x01\x00\xc3\x01" + noise[:194]
         return b""
 
+    def stop(self, *_: object) -> None:
+        self.is_over = True
+
     @property
     def open(self) -> list[Nuisance]:
         return [key.data for key in self.selector.get_map().values()]
@@ -166,7 +173,7 @@ class Flood:
         begun, made = time.monotonic(), 0
         total = int(rate * seconds) or len(self.sources)
         dribbled = begun
-        while (now := time.monotonic()) < begun + seconds:
+        while (now := time.monotonic()) < begun + seconds and not self.is_over:
             due = min(total, int((now - begun) * rate) + 1 if rate else total)
             while made < due:
                 try:
@@ -189,8 +196,10 @@ class Flood:
 
 
 def main() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     kind, rate, seconds, host, port, cert, key, ca, *sources = sys.argv[1:]
     flood = Flood(kind, (host, int(port)), make_context(cert, key, ca), sources)
+    signal.signal(signal.SIGTERM, flood.stop)
     print("ready", flush=True)
     flood.run(float(rate), float(seconds))
     print(json.dumps(asdict(flood.report)), flush=True)

