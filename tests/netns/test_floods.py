@@ -166,7 +166,7 @@ def test_in_a_flood_members_lose_nothing_and_a_new_one_comes_in(lab: Lab, kind: 
     assert turned_away(b) > 0.9 * report.opened, f"{told}, {events(b)}"
     if kind in ("wrong", "hello"):
         assert report.answered > 50 * seconds, f"TLS was tried: {told}"
-    if kind != "garbage":
+    if kind not in ("garbage", "wrong"):    # these leave by themselves
         assert events(b)["handshakes_crowded_out"] > 0.1 * report.opened, f"over max_handshakes: {events(b)}"
     datagrams = traffic["end"]["sum"]
     assert datagrams["packets"] > seconds // 2 * 0.5 * HALF_LOAD * 1e6 / 8 / 1400, datagrams
