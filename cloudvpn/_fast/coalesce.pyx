@@ -221,7 +221,8 @@ cdef void join(Flow* flow, const uint8_t* frame, uint32_t size) noexcept nogil:
     flow.parts[flow.frames].iov_len = payload
     flow.size += payload
     flow.next_seq += payload
-    flow.last_flags = frame[flow.layers.transport + TCP_FLAGS]
+    if flow.layers.protocol == TCP:     # a small datagram ends before that place
+        flow.last_flags = frame[flow.layers.transport + TCP_FLAGS]
 
 
 cdef bint is_last(const Flow* flow, const uint8_t* frame, uint32_t size) noexcept nogil:
