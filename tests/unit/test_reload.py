@@ -106,7 +106,7 @@ class Lab:
 
 def in_loop(test: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        await asyncio.wait_for(test(), 30)
+        await asyncio.wait_for(test(), 120)
 
     asyncio.run(limited())
 
