@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 SOURCES := setup.py $(wildcard cloudvpn/_fast/*.pyx cloudvpn/_fast/*.pxd)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help run test test-long sim lint bench bench-save bench-peers bench-mesh bench-profile build docs sdist wheel clean
+.PHONY: help run test test-long sim lint bench bench-save bench-peers bench-mesh bench-profile build docs sdist wheel \
+	clean asan fuzz
 
 help:
 	@echo "make run        set up, build, show a mesh of four nodes on this machine"
@@ -16,6 +17,9 @@ help:
 	@echo "make sim        routing in the simulator: all scenarios, 25 seeds each (half an hour)"
 	@echo "make docs       write what comes from the code: tables in README.md and docs, manual pages"
 	@echo "make wheel      build the sdist and a manylinux wheel and test it in a clean environment"
+	@echo
+	@echo "make asan       unit, model, sim, fuzz and some netns tests with ASan and UBSan (12 minutes)"
+	@echo "make fuzz       10 million inputs for each target in tests/fuzz; RUNS=100000 TARGETS=stream for less"
 	@echo
 	@echo "make bench          micro benchmarks against the saved baseline (15 seconds)"
 	@echo "make bench-peers    this daemon beside other tunnels, as root (11 minutes)"
@@ -58,6 +62,30 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint cloudvpn/_fast bench
+
+# ASan and UBSan: docs/testing.md. CPython leaks by design; what it allocates comes from malloc(), which ASan watches; the
+# tools that tests run, which have the libraries in them too, may mix up new[] and free(). Reports are files, so that
+# none is missed, whatever a test makes of a process that died.
+ASAN_TESTS := tests/unit tests/model tests/sim tests/fuzz tests/netns/test_mesh.py \
+	tests/netns/test_offloads.py
+asan: $(VENV)/ready
+	@PYTHON=$(PYTHON) tools/system-packages test
+	tools/variant asan
+	rm -f build/asan/report.*
+	cd build/asan && PYTHONMALLOC=malloc \
+		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1:log_path=$$PWD/report \
+		UBSAN_OPTIONS=print_stacktrace=1:log_path=$$PWD/report \
+		.venv/bin/python -m pytest -m "not long" $(ASAN_TESTS)
+	@! grep --with-filename --max-count 20 "" build/asan/report.* 2>/dev/null
+
+# libFuzzer, by way of atheris: it sees which lines of Python and which branches of the extensions an input reaches.
+RUNS := 10000000
+fuzz: $(VENV)/ready
+	@PYTHON=$(PYTHON) tools/system-packages fuzz
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	CC=clang LDSHARED="clang -shared" tools/variant fuzz
+	cd build/fuzz && .venv/bin/python -m tests.fuzz --runs $(RUNS) $(TARGETS)
 
 bench: build
 	$(BIN)/python -m bench.micro.compare
