@@ -13,6 +13,11 @@ from cloudvpn._fast.layers cimport (
 )
 from cloudvpn._fast.offload cimport DATA_VALID, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP, NEEDS_CHECKSUM
 
+cdef enum:
+    # More than any kernel makes: TCP sends no segments below 48 bytes (net.ipv4.tcp_min_snd_mss). Else one packet of a
+    # peer could become 65,000 frames for each link, and as many broadcast ids.
+    PIECES_MAX = 2048
+
 
 # HOT PATH
 cdef bint plan_cut(Cut* cut, const uint8_t* frame, uint32_t size, const Offload* offload) noexcept nogil:
@@ -45,17 +50,18 @@ cdef bint is_kind(uint8_t gso_type, const Layers* layers) noexcept nogil:
 
 cdef bint plan_pieces(Cut* cut, const Offload* offload) noexcept nogil:
     cdef uint32_t payload = cut.size - cut.layers.payload
+    cdef uint32_t pieces = (payload + offload.gso_size - 1) // offload.gso_size
     if cut.layers.protocol == TCP:
         if offload.csum_offset != TCP_CHECKSUM:
             return False
     elif offload.csum_offset != UDP_CHECKSUM or (
             load16(cut.frame + cut.layers.transport + 4) != cut.size - cut.layers.transport):
         return False
-    if payload == 0:
+    if payload == 0 or pieces > PIECES_MAX:
         return False
     cut.headers = cut.layers.payload
     cut.step = offload.gso_size
-    cut.pieces = (payload + cut.step - 1) // cut.step
+    cut.pieces = pieces
     cut.offload.csum_start = offload.csum_start
     cut.offload.csum_offset = offload.csum_offset
     if cut.pieces > 1:      # of one piece the kernel would say that it is none

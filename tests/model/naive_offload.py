@@ -20,6 +20,7 @@ EXTENSIONS = (0, 43, 60)  # hop-by-hop, routing, destination options
 HEADERS_MAX = 256
 FLOWS = 8
 JOINED_MAX = 64
+PIECES_MAX = 2048  # 65,535 bytes in TCP segments of 48 would be 1,366
 IP_PACKET_MAX = 65535
 
 
@@ -149,7 +150,7 @@ def cut(frame: bytes, offload: Offload) -> list[bytes]:
     if layers.protocol == UDP and number(frame, layers.transport + 4) != len(frame) - layers.transport:
         raise ValueError("UDP length")
     payload = frame[layers.payload :]
-    if size == 0 or not payload:
+    if size == 0 or not payload or len(payload) > PIECES_MAX * size:
         raise ValueError("gso_size")
     places = range(0, len(payload), size)
     headers, length = frame[: layers.payload], len(frame) - layers.transport

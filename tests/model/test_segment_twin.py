@@ -172,11 +172,20 @@ def test_the_size_of_the_header_is_a_hint_only_and_sizes_may_exceed_the_payload(
 def test_the_largest_frames_are_cut() -> None:
     for flow, room in ((Flow(), 65535 - 40), (Flow(is_v6=True, tags=((0x88A8, 1), (0x8100, 2))), 65535 - 20)):
         payload = random.Random(room).randbytes(room)
-        for size in (1, 1448, room - 1, room):
+        for size in (48, 1448, room - 1, room):
             offload, frame = flow.super_frame(payload, size)
             pieces = cut(frame, offload)
             assert len(pieces) == -(-room // size)
             assert b"".join(piece[flow.layers().payload :] for piece in pieces) == payload
+
+
+@pytest.mark.parametrize("flow", [Flow(), Flow(protocol=UDP)], ids=["TCP", "UDP"])
+def test_a_frame_stands_for_2048_at_most(flow: Flow) -> None:
+    """Or a link could make 65,000 frames of one packet, on each other link."""
+    for size in (1, 3):
+        for payload, is_cut in ((2047 * size, True), (2048 * size, True), (2048 * size + 1, False)):
+            offload, frame = flow.super_frame(bytes(payload), size)
+            assert bool(cut_by(cut, frame, offload)) == is_cut == bool(cut_by(naive.cut, frame, offload))
 
 
 TCP4, TCP6, UDP4, UDP6 = Flow(), Flow(is_v6=True), Flow(protocol=UDP), Flow(is_v6=True, protocol=UDP)
