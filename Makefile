@@ -8,7 +8,7 @@ SOURCES := setup.py $(wildcard cloudvpn/_fast/*.pyx cloudvpn/_fast/*.pxd)
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help run test test-long sim lint bench bench-save bench-peers bench-mesh bench-profile build docs sdist wheel \
-	clean asan fuzz
+	clean debug asan fuzz
 
 help:
 	@echo "make run        set up, build, show a mesh of four nodes on this machine"
@@ -18,6 +18,7 @@ help:
 	@echo "make docs       write what comes from the code: tables in README.md and docs, manual pages"
 	@echo "make wheel      build the sdist and a manylinux wheel and test it in a clean environment"
 	@echo
+	@echo "make debug      the whole suite with bounds checks and assertions, and what it covers (30 minutes)"
 	@echo "make asan       unit, model, sim, fuzz and some netns tests with ASan and UBSan (12 minutes)"
 	@echo "make fuzz       10 million inputs for each target in tests/fuzz; RUNS=100000 TARGETS=stream for less"
 	@echo
@@ -62,6 +63,17 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint cloudvpn/_fast bench
+
+# Bounds checks, assertions, and which lines the suite reaches; of its processes, too.
+COVERAGE := .venv/bin/python -m coverage
+debug: $(VENV)/ready
+	@PYTHON=$(PYTHON) tools/system-packages test
+	tools/variant debug
+	rm -f build/debug/.coverage*
+	cd build/debug && $(COVERAGE) run -m pytest -m "not long" $(TESTS)
+	cd build/debug && $(COVERAGE) combine --quiet
+	cd build/debug && $(COVERAGE) report --include='cloudvpn/_fast/*' --fail-under=95
+	cd build/debug && $(COVERAGE) report --omit='cloudvpn/_fast/*' --fail-under=90
 
 # ASan and UBSan: docs/testing.md. CPython leaks by design; what it allocates comes from malloc(), which ASan watches; the
 # tools that tests run, which have the libraries in them too, may mix up new[] and free(). Reports are files, so that
