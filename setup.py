@@ -36,7 +36,7 @@ DIRECTIVES = {
     "nonecheck": DEBUG,
     "linetrace": DEBUG,
 }
-MACROS = [("CYTHON_TRACE", "1")] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", "1")]
+MACROS = [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", "1")]
 
 EXTENSIONS = [
     Extension(
