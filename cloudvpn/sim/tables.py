@@ -46,8 +46,9 @@ def way_of(switch: Switch) -> Callable[[int], int | None]:
 
 def sizes(switch: Switch) -> dict[str, int]:
     """How many entries each table has."""
+    hosts = switch.hosts
     return {
-        "nodes": len(switch.nodes.best()), "hosts": len(switch.hosts.best()), "claims": len(switch.hosts.claims()),
+        "nodes": len(switch.nodes.best()), "hosts": len(hosts.best()), "claims": len(hosts.claims_of_all()),
         "routes": len(switch.routes.best()),
     }  # fmt: skip
 
@@ -65,3 +66,14 @@ def starving(switch: Switch) -> int:
 def sequences(switch: Switch) -> dict[int, int]:
     """Node id -> its sequence number as this node knows it."""
     return {node: seq for node, _, _, _, seq in switch.nodes.best()}
+
+
+def egress_of(switch: Switch, mac: int) -> int | None:
+    """The node to which a frame for this MAC is addressed; None: it goes by the routes of version 1."""
+    where = switch.hosts.where(mac)
+    return None if where is None or where[0] > switch.max_ports else where[1]
+
+
+def port_towards(switch: Switch, node: int) -> int:
+    """The port on the way to a node; 0: none, or this is it."""
+    return switch.nodes.port_to(node) or 0

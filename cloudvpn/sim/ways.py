@@ -11,6 +11,7 @@ import heapq
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from cloudvpn.sim import tables
 from cloudvpn.sim.figures import Figures
 
 if TYPE_CHECKING:
@@ -98,11 +99,27 @@ class Ways:
         while at not in (NOWHERE, target) and at not in seen:
             seen.add(at)
             at = following[at]
-        if at == number != target:
+        if at == number != target and self._is_real(target, seen):
             self._begin_loop(target, seen)
         arrives = at == target and following[target] == target
         if arrives != self.arrives[target][number]:
             self._spread(target, number, arrives)
+
+    def _is_real(self, target: int, members: set[int]) -> bool:
+        """Whether a frame would circle. One of version 2 carries its egress node: owners that differ do not matter."""
+        mac = self.nodes[target].mac
+        for member in members:
+            egress = tables.egress_of(self.nodes[member].switch, mac)
+            at, seen = self.nodes[member], set[int]()
+            while egress is not None and at.number not in seen:
+                seen.add(at.number)
+                end = at.ends.get(tables.port_towards(at.switch, egress))
+                if end is None or not end.link.works or at.is_lying:
+                    break
+                at = end.other
+            else:
+                return True
+        return False
 
     def _spread(self, target: int, number: int, arrives: bool) -> None:
         """All whose ways lead through this node share its fate."""

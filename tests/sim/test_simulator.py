@@ -49,6 +49,7 @@ rtt = "10ms"
 between = "b-c"
 rtt = "20ms"
 """
+VERSION_1 = "[defaults]\nversion = 1\n"  # the ways of MACs are all there is
 SQUARE = '[topology]\nshape = "ring"\nnodes = 4\n'
 
 
@@ -178,7 +179,7 @@ def brute_force(mesh: Mesh, target: int) -> tuple[list[bool], set[int]]:
 
 
 def test_loops_and_arrivals_are_those_that_a_look_at_all_nodes_finds(tmp_path: Path) -> None:
-    mesh = at_rest(tmp_path, '[topology]\nshape = "random"\nnodes = 12\ndegree = 4\n')
+    mesh = at_rest(tmp_path, VERSION_1, '[topology]\nshape = "random"\nnodes = 12\ndegree = 4\n')
     chance, loops, broken = random.Random(1), 0, 0
     ways = {node.number: dict(zip(mesh.ways.macs, mesh.ways.ports[node.number], strict=True)) for node in mesh.nodes}
     for node in mesh.nodes:
@@ -202,7 +203,7 @@ def test_loops_and_arrivals_are_those_that_a_look_at_all_nodes_finds(tmp_path: P
 
 
 def test_a_loop_is_timed_from_its_beginning_to_its_end(tmp_path: Path) -> None:
-    mesh = at_rest(tmp_path, LINE)
+    mesh = at_rest(tmp_path, VERSION_1, LINE)
     a, b, c = mesh.nodes
     mesh.ways.begin()
     [back] = [port for port, end in b.ends.items() if end.other is a]
@@ -217,8 +218,18 @@ def test_a_loop_is_timed_from_its_beginning_to_its_end(tmp_path: Path) -> None:
     assert (figures.loops, figures.loop, figures.back) == (1, 70 * MS, [70 * MS] * 2)
 
 
-def test_a_loop_that_is_there_in_the_end_has_lasted_until_then(tmp_path: Path) -> None:
+def test_a_loop_of_macs_that_frames_with_an_egress_would_leave_is_none(tmp_path: Path) -> None:
     mesh = at_rest(tmp_path, LINE)
+    a, b, c = mesh.nodes
+    [back] = [port for port, end in b.ends.items() if end.other is a]
+    b.way = {a.mac: back, b.mac: 0, c.mac: back}.get
+    mesh.ways.check(b)
+    assert mesh.ways.figures.loops == 0
+    assert mesh.ways.path(0, 2) is None
+
+
+def test_a_loop_that_is_there_in_the_end_has_lasted_until_then(tmp_path: Path) -> None:
+    mesh = at_rest(tmp_path, VERSION_1, LINE)
     a, b, c = mesh.nodes
     mesh.ways.begin()
     [back] = [port for port, end in b.ends.items() if end.other is a]
