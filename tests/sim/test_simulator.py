@@ -132,7 +132,7 @@ def test_a_dead_node_is_forgotten_and_that_is_timed(tmp_path: Path) -> None:
 
 
 def test_a_silent_death_is_noticed_by_the_timeout_and_the_times_count_from_there(tmp_path: Path) -> None:
-    settings = '[defaults]\nkeepalive = "200ms"\ntimeout = "2s"\n'
+    settings = '[defaults]\nkeepalive = "200ms"\ntimeout = "2s"\n[[link]]\nbetween = "n4-n1"\nrtt = "77ms"\n'
     result = run(scenario(tmp_path, settings, SQUARE + event("5s", "silence n3")), 1)
     figures = result.windows[1].figures
     assert figures.forgotten and figures.remembered == 0
