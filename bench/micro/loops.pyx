@@ -212,7 +212,7 @@ cdef class RouteUpdate(Loop):
             self.routes.apply_diff(self.port, self.after, self.ops)
         return self.tell()
 
-    cdef uint32_t tell(self):
+    cdef uint32_t tell(self) noexcept:
         """To a neighbour that leads nowhere."""
         cdef uint32_t count
         self.routes.begin_changes()

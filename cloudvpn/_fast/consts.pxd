@@ -50,8 +50,12 @@ cdef enum:
 cdef enum:
     OWN_PING_US = 1             # what a node announces for its own MAC: 0 would delete it
     HOP_COST_US = 2             # added for each hop, so that a longer way never looks equal
+
+# The hold rule of version 1: _fast/route.
+cdef enum:
     GAIN_US = 2000              # another way of as many hops must be better by this, and by a tenth
-    HOLD_BEATS = 20             # heartbeats without a way, until any will do (version 1)
+    HOLD_BEATS = 20             # heartbeats without a way, until any will do
+    REST_BEATS = 10             # heartbeats after which the figures of a way are the minima
 
 # Flags of a type 8.
 cdef enum:

@@ -12,7 +12,7 @@ cdef enum:
 @cython.final
 cdef class EchoMeter:
     cdef readonly uint32_t ping             # us, as measured last; 0: not yet
-    cdef readonly uint32_t smoothed         # us: the first three averaged, then 0.84 old + 0.16 new (RFC 9616); 0: not yet
+    cdef readonly uint32_t smoothed         # us, by RFC 9616: three averaged, then 0.84 old + 0.16 new; 0: not yet
     cdef readonly int64_t last_reply        # us, or when the link was made
     cdef readonly uint32_t unasked          # replies with an id that is not waited for
     cdef int64_t due                        # us, of the next request

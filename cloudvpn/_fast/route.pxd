@@ -5,17 +5,19 @@ A destination has a list of offers, one for each port that announced it. An offe
 ping of its link + 2 us, saturating. An offer is found by (MAC, port) in one hash step, so an update costs the same with
 2 links and with 1,000; only losing the best offer walks the list of the others.
 
-The hold rule. An offer is feasible if its announced ping is below the least ping, or its dist below the least dist, that
-this node itself had for the MAC: whoever leads here cannot say so. The feasible offer of least cost is the best. It gives
-way to one that costs a tenth and 2 ms less, or no more with fewer hops, so that pings may jitter. When the last feasible
-offer goes the MAC is withdrawn and has no way for 20 heartbeats, unless a feasible one comes; then the minima are
-forgotten and any offer will do. A way that stood for 20 heartbeats, by the same port and as long in hops, makes its
-own figures the minima: everybody has heard of them, and a ping that rises slowly never ends in a hold. A port is not
-told of what it is the way to.
+The hold rule. An offer is feasible if its announced ping is below the least ping, or its dist below the least dist,
+that this node itself had for the MAC: whoever leads through here can hardly say so. One that is below both may be taken
+at once, one that is below one of them at the heartbeat, when the neighbours hear of it. The feasible offer of least
+cost is the best. It gives way to one that costs a tenth and 2 ms less, or no more with fewer hops, so pings may jitter.
+When the last feasible offer goes the MAC is withdrawn and has no way for 20 heartbeats, unless a feasible one comes;
+then the minima are forgotten and any offer will do. That holds also if no other offer is left: what comes back at once
+is mostly the echo of what was. A way that stood for 10 heartbeats, by the same port and as long in hops, makes its own
+figures the minima: the mesh has heard of them. Else a ping that rises, or a way that moves twice, would end in a hold,
+and a better way that was no good before would never be taken. A port is not told of what it is the way to.
 
-What version 2 knows is one offer of the pseudo-port `mesh_port`. Of a MAC that a link of version 1 there has brought
-(not `exclusive`) it is feasible up to the minima, and the minima count its claim. A MAC that version 2 has as fixed or
-learned is `exclusive`: offers of links are kept and not used.
+What version 2 knows is one offer of the pseudo-port `mesh_port`. If its border there has it from a link of version 1 it
+is feasible up to the minima, by what that border claims, and the minima count the claim. A MAC that version 2 has as
+fixed or learned is `exclusive`: offers of links are kept and not used.
 
 `rule_2009`: least cost, at once, told to every port; no memory. For simulations of what 2009 does.
 
@@ -34,6 +36,11 @@ from cloudvpn._fast.hash cimport HashKey
 from cloudvpn._fast.random cimport RandomSource
 from cloudvpn._fast.wire cimport Route
 
+# Destinations that wait for their beat, the longest first.
+cdef struct Line:
+    uint32_t oldest, newest
+    uint32_t count
+
 # One MAC that some port offers, that is held, or that the neighbours still have to forget.
 cdef struct Destination:
     uint64_t mac
@@ -45,13 +52,15 @@ cdef struct Destination:
     uint32_t told_ping          # us, as the neighbours know it; 0: they do not
     uint32_t told_port          # the one that was not told
     uint32_t least_ping         # us, the minima of the hold rule
-    uint32_t since              # beat in which port or dist changed last
-    uint32_t newer, older       # in the list of those that are held
+    Line* line                  # where it stands, or NULL
+    uint32_t since              # beat in which it went there
+    uint32_t newer, older       # its neighbours there
     uint16_t least_dist
     uint16_t dist               # hops by the best offer
     uint16_t told_dist
     uint8_t exclusive           # only version 2 leads there
-    uint8_t is_held
+    uint8_t is_lost             # has no way, and the heartbeat decides
+    uint8_t waits               # there is something that the heartbeat decides
     uint8_t changed             # stands in the list of changes
     uint8_t crossed             # stands in the list of crossings
     uint8_t was_told, moved     # while changes are being told: before; whether the figures differ
@@ -109,9 +118,10 @@ cdef class RouteTable:
     cdef uint32_t* crossings                # destinations whose best way over a link changed, while `tracks`
     cdef readonly uint32_t crossing_count
     cdef readonly bint tracks
-    cdef uint32_t held_oldest, held_newest
-    cdef readonly uint32_t held_count       # MACs without a way, because of the hold rule
-    cdef uint32_t beat_count     # heartbeats
+    cdef Line held                          # MACs without a way, because of the hold rule
+    cdef Line resting                       # MACs whose way, or its ping, is new
+    cdef uint32_t beat_count
+    cdef bint at_beat                       # the neighbours are about to be told
     cdef uint32_t stamp
 
     cdef readonly uint64_t way_changes      # another port, or none, or one again
@@ -131,13 +141,13 @@ cdef class RouteTable:
     cdef bint add_local(self, uint64_t mac) noexcept
     cdef void remove_local(self, uint64_t mac) noexcept
 
-    # What version 2 knows of a MAC: ping (us; 0: gone) and hops of the whole way, and the part of them that lies beyond its
-    # border, as that claims it. False: the table is full; `take_overflow(mesh_port)` tells when there is room again.
+    # What version 2 knows of a MAC: ping (us; 0: gone) and hops of the whole way, and the part of them that lies beyond
+    # its border, as that claims it. False: no place; `take_overflow(mesh_port)` tells when there is room again.
     cdef bint set_mesh_route(
         self, uint64_t mac, uint32_t ping, uint16_t dist, bint exclusive, uint32_t beyond_ping, uint16_t beyond_dist,
     ) noexcept
-    # What version 2 must hear: while on, each MAC whose best way leads, or led, over a link, and changed; from the start
-    # all that have one. A slot, or NONE; a way counts if its `port` is 1 to max_ports, with `mac`, `ping` and `dist`.
+    # What version 2 must hear: while on, each MAC whose best way leads, or led, over a link, and changed; at first all
+    # that have one. A slot, or NONE; a way counts if its `port` is 1 to max_ports, with `mac`, `ping` and `dist`.
     cdef void track(self, bint on) noexcept
     cdef uint32_t take_changed(self) noexcept
 
@@ -146,8 +156,8 @@ cdef class RouteTable:
     # Whether the port refused routes and has room again; asking clears it.
     cdef bint take_overflow(self, uint32_t port) noexcept
 
-    # Entries for the neighbour at a port, written to `out` (room for 65,535), and their number. Once a heartbeat, all links:
-    # begin, diff for each, end. A diff is what has changed since the last one; a set is the sum of all diffs, so that
+    # Entries for the neighbour at a port, written to `out` (room for 65,535); their number. Once a heartbeat: begin,
+    # a diff for each link, end. A diff is what has changed since the last one; a set is the sum of all diffs, so that
     # whoever gets it, outside of begin and end, understands the next diff. NO_PORT: as a neighbour that leads nowhere.
     cdef void begin_changes(self) noexcept
     cdef uint32_t write_diff(self, uint32_t port, uint8_t* out) noexcept
@@ -169,14 +179,16 @@ cdef class RouteTable:
     cdef uint32_t cost(self, const Offer* offer) noexcept nogil
     cdef bint is_nearer(self, uint32_t a, uint32_t b) noexcept nogil
     cdef bint wins(self, uint32_t a, uint32_t best) noexcept nogil
+    cdef bint is_ripe(self, uint32_t at) noexcept nogil
     cdef bint is_usable(self, uint32_t at) noexcept nogil
     cdef bint is_link(self, uint32_t port) noexcept nogil
     cdef uint16_t dist_by(self, const Offer* offer) noexcept nogil
-    cdef bint relax(self, uint32_t destination) noexcept
     cdef void count_claim(self, uint32_t destination) noexcept
-    cdef uint32_t age(self, const Destination* destination) noexcept nogil
-    cdef void hold(self, uint32_t destination, uint32_t port) noexcept
-    cdef void let_go(self, uint32_t destination) noexcept
+    cdef void wait(self, uint32_t destination) noexcept
+    cdef void hold(self, uint32_t destination) noexcept
+    cdef void queue_up(self, uint32_t destination, Line* line) noexcept
+    cdef void step_out(self, uint32_t destination) noexcept
+    cdef uint32_t take_first(self, Line* line, uint32_t beats) noexcept
     cdef void forget_minima(self, uint32_t destination) noexcept
     cdef void cross(self, uint32_t destination) noexcept
     cdef void settle(self, uint32_t destination) noexcept

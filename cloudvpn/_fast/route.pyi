@@ -12,7 +12,8 @@ class RouteTable:
     mesh_port: int
     rule_2009: bool
     tracks: bool
-    held_count: int
+    @property
+    def held_count(self) -> int: ...
     way_changes: int
     holds: int
     unfeasible: int

@@ -5,7 +5,8 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.stdlib cimport calloc, free
 
 from cloudvpn._fast.consts cimport (
-    GAIN_US, HOLD_BEATS, HOP_COST_US, LOCAL_PORT, NO_PORT, NONE, OWN_PING_US, PING_INFINITE, ROUTE_BYTES, ROUTES_MAX,
+    GAIN_US, HOLD_BEATS, HOP_COST_US, LOCAL_PORT, NO_PORT, NONE, OWN_PING_US, PING_INFINITE, REST_BEATS, ROUTE_BYTES,
+    ROUTES_MAX,
 )
 from cloudvpn._fast.endian cimport is_group
 from cloudvpn._fast.hash cimport buckets_for, keyed_hash
@@ -18,10 +19,9 @@ cdef uint16_t DIST_INFINITE = 0xFFFF
 
 
 cdef class RouteTable:
-    """All offers of ports 0 (local) to `max_ports`, and of the mesh port; at most 65,535 MACs, so that a set of all fits
-    one packet.
+    """All offers of ports 0 (local) to `max_ports`, and of the mesh port; at most 65,535 MACs, what one set can carry.
 
-    Memory: 72 B a MAC, 44 B an offer, 8 B a bucket; untouched places cost nothing.
+    Memory: 88 B a MAC, 44 B an offer, 8 B a bucket; untouched places cost nothing.
     """
 
     def __cinit__(
@@ -42,7 +42,8 @@ cdef class RouteTable:
         self.random = random
         self.key.a = random.next64()
         self.key.b = random.next64()
-        self.free_destination = self.free_offer = self.held_oldest = self.held_newest = NONE
+        self.free_destination = self.free_offer = NONE
+        self.held.oldest = self.held.newest = self.resting.oldest = self.resting.newest = NONE
         self.destination_mask = <uint32_t>(buckets_for(ROUTES_MAX) - 1)
         self.offer_mask = <uint32_t>(buckets_for(self.max_offers) - 1)
         self.destinations = <Destination*>calloc(ROUTES_MAX, sizeof(Destination))
@@ -222,7 +223,6 @@ cdef class RouteTable:
         route.dist = dist
         route.ping = ping
         if destination != NONE:
-            self.relax(destination)
             at = self.find_offer(destination, self.mesh_port)
         elif self.destination_count < FOREIGN_MAX:
             destination = self.make_destination(mac)
@@ -234,8 +234,8 @@ cdef class RouteTable:
             return False
         self.offers[at].ping = ping
         self.offers[at].dist = dist
-        self.offers[at].beyond_ping = beyond_ping
-        self.offers[at].beyond_dist = beyond_dist
+        self.offers[at].beyond_ping = min(beyond_ping, ping)    # a part is not more than the whole
+        self.offers[at].beyond_dist = min(beyond_dist, dist)
         self.heap_settle(&self.tables[self.mesh_port], self.offers[at].place)
         self.destinations[destination].exclusive = exclusive
         self.count_claim(destination)
@@ -285,7 +285,9 @@ cdef class RouteTable:
         destination.dist = destination.told_dist = 0
         destination.least_ping = PING_INFINITE
         destination.least_dist = DIST_INFINITE
-        destination.exclusive = destination.is_held = destination.changed = destination.crossed = False
+        destination.line = NULL
+        destination.exclusive = destination.is_lost = destination.waits = False
+        destination.changed = destination.crossed = False
         head[0] = at + 1
         self.destination_count += 1
         return at
@@ -352,7 +354,7 @@ cdef class RouteTable:
         cdef Table* table = &self.tables[offer.port]
         cdef Destination* destination = &self.destinations[offer.destination]
         cdef uint32_t place = offer.place
-        cdef bint relaxed = self.relax(offer.destination)
+        cdef bint is_freed = False
         cdef uint32_t* link = &self.offer_buckets[
             keyed_hash(&self.key, (<uint64_t>offer.destination << 32) | offer.port) & self.offer_mask]
         while link[0] != at + 1:
@@ -372,12 +374,12 @@ cdef class RouteTable:
         self.free_offer = at
         self.offer_count -= 1
         if offer.port == self.mesh_port:
-            relaxed |= destination.exclusive
+            is_freed = destination.exclusive
             destination.exclusive = False
         if destination.best == at:
             destination.best = NONE
             self.select(offer.destination)
-        elif relaxed:
+        elif is_freed:
             self.select(offer.destination)
         elif destination.offers == NONE:
             self.note_change(offer.destination)
@@ -409,6 +411,17 @@ cdef class RouteTable:
                     or offer.beyond_dist <= destination.least_dist)
         return offer.ping < destination.least_ping or offer.dist < destination.least_dist
 
+    cdef bint is_ripe(self, uint32_t at) noexcept nogil:
+        """Whether frames may move to this feasible offer now; else at the heartbeat, as the neighbours are told."""
+        cdef const Offer* offer = &self.offers[at]
+        cdef const Destination* destination = &self.destinations[offer.destination]
+        if self.at_beat or self.rule_2009 or offer.port == LOCAL_PORT:
+            return True
+        if offer.port == self.mesh_port:
+            return (destination.exclusive or offer.beyond_ping <= destination.least_ping
+                    and offer.beyond_dist <= destination.least_dist)
+        return offer.ping < destination.least_ping and offer.dist < destination.least_dist
+
     cdef bint is_usable(self, uint32_t at) noexcept nogil:
         cdef const Offer* offer = &self.offers[at]
         cdef const Destination* destination = &self.destinations[offer.destination]
@@ -438,53 +451,64 @@ cdef class RouteTable:
         cdef const Offer* offer = &self.offers[at]
         cdef uint32_t destination = offer.destination, best = self.destinations[destination].best
         cdef uint32_t cost = self.cost(offer), ping = self.destinations[destination].ping
-        if self.relax(destination):
-            self.select(destination)
-        elif best == at:
+        if best == at:
             # No worse than it was, it stays the best: no need to look at the others.
             if cost <= ping and self.dist_by(offer) <= self.destinations[destination].dist and self.is_usable(at):
                 self.take(destination, at)
             else:
                 self.select(destination)
         elif self.is_usable(at):
-            if best == NONE or self.wins(at, best):
+            if not self.is_ripe(at):
+                self.wait(destination)
+            elif best == NONE or self.wins(at, best):
                 self.take(destination, at)
         elif cost != PING_INFINITE and not self.destinations[destination].exclusive:
             self.unfeasible += 1
 
     cdef void select(self, uint32_t destination) noexcept:
-        """The nearest of those that win against the best; the best one itself, if none does."""
+        """The nearest of the ripe ones that win against the best; the best one itself, if none does."""
         cdef uint32_t at = self.destinations[destination].offers, best = self.destinations[destination].best
         cdef uint32_t nearest = NONE
         if best != NONE and not self.is_usable(best):
             best = NONE
         while at != NONE:
-            if at != best and self.is_usable(at) and (best == NONE or self.wins(at, best)) and (
-                    nearest == NONE or self.is_nearer(at, nearest)):
-                nearest = at
+            if at != best and self.is_usable(at) and (best == NONE or self.wins(at, best)):
+                if not self.is_ripe(at):
+                    self.wait(destination)
+                elif nearest == NONE or self.is_nearer(at, nearest):
+                    nearest = at
             at = self.offers[at].older
         self.take(destination, nearest if nearest != NONE else best)
 
     cdef void take(self, uint32_t destination, uint32_t offer) noexcept:
         cdef Destination* entry = &self.destinations[destination]
-        cdef uint32_t port = entry.port
+        cdef uint32_t port = entry.port, ping = entry.ping
         cdef uint16_t dist = entry.dist
         entry.best = offer
         if offer == NONE:
             entry.port = NO_PORT
             entry.ping = 0
-            if port != NO_PORT:
-                self.hold(destination, port)
+            entry.is_lost |= port != NO_PORT
+            if entry.line == &self.resting:
+                self.step_out(destination)
+            if not entry.is_lost:
+                pass
+            elif self.at_beat or self.rule_2009:
+                entry.is_lost = False
+                self.hold(destination)
+            else:
+                self.wait(destination)
         else:
             entry.port = self.offers[offer].port
             entry.ping = self.cost(&self.offers[offer])
             entry.dist = self.dist_by(&self.offers[offer])
             entry.least_ping = min(entry.least_ping, entry.ping)
             entry.least_dist = min(entry.least_dist, entry.dist)
-            if entry.port != port or entry.dist != dist:
-                entry.since = self.beat_count
-            if entry.is_held:
-                self.let_go(destination)
+            entry.is_lost = False
+            # Pings alone do not keep it from coming to rest.
+            if not self.rule_2009 and (
+                    entry.port != port or entry.dist != dist or entry.ping != ping and entry.line == NULL):
+                self.queue_up(destination, &self.resting)
         self.way_changes += entry.port != port
         if self.tracks and not entry.crossed and (self.is_link(port) or self.is_link(entry.port)):
             self.cross(destination)
@@ -496,19 +520,12 @@ cdef class RouteTable:
             self.changes[self.change_count] = destination
             self.change_count += 1
 
-    # The minima of the hold rule.
+    cdef void wait(self, uint32_t destination) noexcept:
+        """To be decided at the heartbeat."""
+        self.destinations[destination].waits = True
+        self.note_change(destination)
 
-    cdef bint relax(self, uint32_t destination) noexcept:
-        """A way that stood for long makes its figures the minima: whether more is feasible now."""
-        cdef Destination* entry = &self.destinations[destination]
-        cdef uint32_t ping = entry.least_ping
-        cdef uint16_t dist = entry.least_dist
-        if entry.best == NONE or self.rule_2009 or self.age(entry) < HOLD_BEATS:
-            return False
-        entry.least_ping = entry.ping
-        entry.least_dist = entry.dist
-        self.count_claim(destination)
-        return entry.least_ping != ping or entry.least_dist != dist
+    # The minima of the hold rule.
 
     cdef void count_claim(self, uint32_t destination) noexcept:
         """The minima count what another border claims, as if this node had had it."""
@@ -520,39 +537,52 @@ cdef class RouteTable:
             entry.least_ping = min(entry.least_ping, self.offers[at].beyond_ping)
             entry.least_dist = min(entry.least_dist, self.offers[at].beyond_dist)
 
-    cdef uint32_t age(self, const Destination* destination) noexcept nogil:
-        return self.beat_count - destination.since
-
-    cdef void hold(self, uint32_t destination, uint32_t port) noexcept:
-        """The last feasible offer has gone, which was the port's."""
+    cdef void hold(self, uint32_t destination) noexcept:
+        """The last feasible offer has gone."""
         cdef Destination* entry = &self.destinations[destination]
-        if self.rule_2009 or port == LOCAL_PORT and entry.offers == NONE:
-            self.forget_minima(destination)     # nobody led here but us
+        if self.rule_2009 or entry.least_dist == 0 and entry.offers == NONE:
+            self.forget_minima(destination)     # it was our own: nobody else led there
             return
         self.holds += 1
-        self.held_count += 1
-        entry.is_held = True
+        self.queue_up(destination, &self.held)
+
+    cdef void queue_up(self, uint32_t destination, Line* line) noexcept:
+        """At the end of this line, which may be the one where it stands."""
+        cdef Destination* entry = &self.destinations[destination]
+        if entry.line != NULL:
+            self.step_out(destination)
+        entry.line = line
         entry.since = self.beat_count
         entry.newer = NONE
-        entry.older = self.held_newest
+        entry.older = line.newest
         if entry.older != NONE:
             self.destinations[entry.older].newer = destination
         else:
-            self.held_oldest = destination
-        self.held_newest = destination
+            line.oldest = destination
+        line.newest = destination
+        line.count += 1
 
-    cdef void let_go(self, uint32_t destination) noexcept:
+    cdef void step_out(self, uint32_t destination) noexcept:
         cdef Destination* entry = &self.destinations[destination]
-        entry.is_held = False
-        self.held_count -= 1
+        cdef Line* line = entry.line
+        entry.line = NULL
         if entry.older != NONE:
             self.destinations[entry.older].newer = entry.newer
         else:
-            self.held_oldest = entry.newer
+            line.oldest = entry.newer
         if entry.newer != NONE:
             self.destinations[entry.newer].older = entry.older
         else:
-            self.held_newest = entry.older
+            line.newest = entry.older
+        line.count -= 1
+
+    cdef uint32_t take_first(self, Line* line, uint32_t beats) noexcept:
+        """The first in line, if it stood there for so many heartbeats; or NONE."""
+        cdef uint32_t at = line.oldest
+        if at == NONE or self.beat_count - self.destinations[at].since < beats:
+            return NONE
+        self.step_out(at)
+        return at
 
     cdef void forget_minima(self, uint32_t destination) noexcept:
         self.destinations[destination].least_ping = PING_INFINITE
@@ -594,14 +624,25 @@ cdef class RouteTable:
         cdef Destination* entry
         cdef bint is_told
         self.beat_count += 1
-        while self.held_oldest != NONE and self.age(&self.destinations[self.held_oldest]) >= HOLD_BEATS:
-            at = self.held_oldest
-            self.let_go(at)
+        self.at_beat = True
+        at = self.take_first(&self.held, HOLD_BEATS)
+        while at != NONE:
             self.forget_minima(at)
             self.select(at)
+            at = self.take_first(&self.held, HOLD_BEATS)
+        at = self.take_first(&self.resting, REST_BEATS)
+        while at != NONE:
+            self.destinations[at].least_ping = self.destinations[at].ping
+            self.destinations[at].least_dist = self.destinations[at].dist
+            self.count_claim(at)
+            self.select(at)
+            at = self.take_first(&self.resting, REST_BEATS)
         for place in range(self.change_count):
             at = self.changes[place]
             entry = &self.destinations[at]
+            if entry.waits:
+                entry.waits = False
+                self.select(at)
             is_told = entry.best != NONE
             entry.was_told = entry.told_ping != 0
             moved = max(entry.ping, entry.told_ping) - min(entry.ping, entry.told_ping)
@@ -616,6 +657,7 @@ cdef class RouteTable:
             self.changes[count] = at
             count += 1
         self.change_count = count
+        self.at_beat = False
 
     cdef uint32_t write_diff(self, uint32_t port, uint8_t* out) noexcept:
         cdef uint32_t place, written = 0
@@ -645,7 +687,7 @@ cdef class RouteTable:
         """The neighbours know all: a MAC that nobody needs goes."""
         cdef Destination* entry = &self.destinations[destination]
         entry.changed = False
-        if entry.offers == NONE and not entry.is_held and not entry.crossed:
+        if entry.offers == NONE and entry.line == NULL and not entry.crossed:
             self.forget_destination(destination)
 
     cdef uint32_t write_set(self, uint32_t port, uint8_t* out) noexcept:
@@ -759,9 +801,9 @@ cdef class RouteTable:
         self.track(on)
 
     def crossed(self):
-        """MACs whose way over a link changed: `(mac, port, ping us, dist)`, None for the last three: no way over a link.
+        """MACs whose way over a link changed: `(mac, port, ping us, dist)`, each change only once.
 
-        Each change is told only once.
+        None for the last three: it has no way over a link now.
         """
         cdef uint32_t at = self.take_changed()
         changes = []
@@ -773,6 +815,11 @@ cdef class RouteTable:
                 changes.append((self.destinations[at].mac, None, None, None))
             at = self.take_changed()
         return changes
+
+    @property
+    def held_count(self):
+        """MACs without a way, because of the hold rule."""
+        return self.held.count
 
     def port_to(self, uint64_t mac):
         """The port on the best way, or None."""

@@ -243,6 +243,9 @@ cdef class Router(Ports):
         cdef const Destination* destination
         if self.old_links == 0:
             return
+        if self.routes.take_overflow(self.routes.mesh_port):    # some found no place, and now there is one
+            self.hosts.track(False)
+            self.hosts.track(True)
         at = self.hosts.take_changed()
         while at != NONE:
             self.announce_host(at)

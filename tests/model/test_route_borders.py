@@ -17,6 +17,7 @@ MAC = 0x020000000000
 OWN = 0x02AA00000001
 MAX = 65535 - 2     # MACs of others; with the own one, and the one it had before, they fit a route set
 INFINITE = 0xFFFFFFFF
+HOLD, REST = 20, 10     # heartbeats
 
 
 def table(ports: int = 4, routes: int = 256, *, pings: int = 5, seed: int = 1, **limits: int) -> RouteTable:
@@ -26,6 +27,11 @@ def table(ports: int = 4, routes: int = 256, *, pings: int = 5, seed: int = 1, *
         made.open_port(port)
         made.measure_port(port, pings)
     return made
+
+
+def rest(routes: RouteTable, beats: int) -> list[tuple[int, int, int]]:
+    """So many heartbeats; what a neighbour that leads nowhere hears in them."""
+    return [entry for _ in range(beats) for entry in read(routes.told(False))]
 
 
 def macs(routes: RouteTable, port: int = 1) -> set[int]:
@@ -102,7 +108,7 @@ def test_sums_of_pings_saturate_and_what_is_infinite_is_not_used(announced: int,
     assert routes.offered_by(1) == [(MAC, 0, announced)]
     routes.apply(2, entries([(MAC, 0, 1)]), True)
     routes.measure_port(2, 1)
-    assert routes.port_to(MAC) == (1 if announced == 1 and link == 1 else 2)
+    assert routes.port_to(MAC) == (1 if cost < 2004 else 2), "frames move for 2 ms"
 
 
 def test_routes_of_a_link_without_a_ping_are_kept_and_not_used() -> None:
@@ -167,6 +173,8 @@ def test_65533_macs_are_known_and_told_in_one_set(beyond: int) -> None:
     routes.apply(1, entries([(MAC, 0, 0)]), False)
     assert not routes.asks_again(2), "the neighbours do not know yet that a MAC is gone: it keeps its place"
     assert read(routes.told(False)) == [(MAC, 1, 0)]
+    assert rest(routes, HOLD - 1) == [] and not routes.asks_again(2), "nor while it is held"
+    rest(routes, 1)
     assert routes.asks_again(2) == (beyond > 0)
 
 
@@ -193,7 +201,9 @@ def test_all_macs_are_exchanged_for_others_when_the_neighbours_were_told() -> No
     routes.apply(1, entries([(mac, 0, 1) for mac in new]), True)
     assert routes.refused_full == MAX
     assert {(mac, ping) for mac, _, ping in read(routes.told(False))} == {(mac, 0) for mac in old}
-    assert routes.asks_again(1)
+    assert routes.held_count == MAX
+    rest(routes, HOLD)
+    assert routes.held_count == routes.destination_count == 0 and routes.asks_again(1)
     routes.apply(1, entries([(mac, 0, 1) for mac in new]), True)
     assert {mac for mac, _, _ in read(routes.told(False))} == new
 
@@ -201,12 +211,12 @@ def test_all_macs_are_exchanged_for_others_when_the_neighbours_were_told() -> No
 @pytest.mark.parametrize("moved", [-1001, -1000, -999, 999, 1000, 1001])
 def test_a_ping_is_told_again_when_it_moved_by_more_than_the_limit(moved: int) -> None:
     routes = table(report_above=1000)
-    routes.apply(1, entries([(MAC, 0, 5000)]), True)
-    assert read(routes.told(False)) == [(MAC, 1, 5007)]
-    routes.apply(1, entries([(MAC, 0, 5000 + moved)]), False)
-    assert read(routes.told(False)) == ([(MAC, 1, 5007 + moved)] if abs(moved) > 1000 else [])
+    routes.apply(1, entries([(MAC, 1, 5000)]), True)
+    assert read(routes.told(False)) == [(MAC, 2, 5007)]
     routes.apply(1, entries([(MAC, 1, 5000 + moved)]), False)
-    assert read(routes.told(False)) == [(MAC, 2, 5007 + moved)], "a distance is told always"
+    assert read(routes.told(False)) == ([(MAC, 2, 5007 + moved)] if abs(moved) > 1000 else [])
+    routes.apply(1, entries([(MAC, 0, 5000 + moved)]), False)
+    assert read(routes.told(False)) == [(MAC, 1, 5007 + moved)], "a distance is told always"
 
 
 def test_steps_below_the_limit_add_up_until_they_are_told() -> None:
@@ -226,8 +236,10 @@ def test_a_closed_port_in_the_middle_leaves_the_others_as_they_were() -> None:
     for port, left in ((3, {0, 1, 2, 4, 5}), (1, {0, 2, 4, 5}), (5, {0, 2, 4}), (2, {0, 4}), (4, set())):
         routes.close_port(port)
         assert routes.count_of(port) == 0
+        told = read(routes.told(False))
         assert {mac - MAC for mac, _, _, _ in routes.best()} == left
-        assert (MAC + port, 0) in {(mac, ping) for mac, _, ping in read(routes.told(False))}
+        assert (MAC + port, 0) in {(mac, ping) for mac, _, ping in told}
+    rest(routes, HOLD)
     assert routes.offer_count == routes.destination_count == routes.change_count == 0
 
 
@@ -237,7 +249,198 @@ def test_a_way_that_grew_by_a_hop_gives_way_to_an_equal_one_of_fewer_hops() -> N
     routes.apply(2, entries([(MAC, 2, 10)]), True)
     assert routes.port_to(MAC) == 1
     routes.apply(1, entries([(MAC, 3, 10)]), False)
+    assert routes.port_to(MAC) == 1, "until the heartbeat, as it is no nearer than this node was"
+    routes.told(False)
     assert routes.port_to(MAC) == 2
+
+
+def test_a_port_is_not_told_of_what_it_leads_to() -> None:
+    routes = table(ports=3)
+    routes.set_local(OWN, True)
+    routes.apply(1, entries([(MAC, 0, 9000)]), True)
+    routes.apply(2, entries([(MAC, 1, 1000)]), True)
+    assert [read(diff) for diff in routes.beat([1, 2, 3])] == [
+        [(OWN, 0, 1), (MAC, 2, 1007)],
+        [(OWN, 0, 1)],
+        [(OWN, 0, 1), (MAC, 2, 1007)],
+    ]
+    routes.apply(2, entries([(MAC, 1, 50_000)]), False)
+    assert [read(diff) for diff in routes.beat([1, 2, 3])] == [[(MAC, 1, 0)], [(MAC, 1, 9007)], [(MAC, 1, 9007)]]
+    assert [read(routes.told(True, port)) for port in (1, 2)] == [[(OWN, 0, 1)], [(OWN, 0, 1), (MAC, 1, 9007)]]
+
+
+def test_a_way_that_moves_to_another_port_is_news_for_those_two_ports_only() -> None:
+    routes = table(ports=3)
+    routes.apply(1, entries([(MAC, 0, 9000)]), True)
+    routes.apply(2, entries([(MAC, 0, 9500)]), True)
+    routes.beat([1, 2, 3])
+    routes.close_port(1)
+    assert routes.port_to(MAC) is None, "its ping is not below the least of this node"
+    assert [read(diff) for diff in routes.beat([1, 2, 3])] == [[(MAC, 1, 9007)], [(MAC, 1, 0)], []]
+    assert routes.port_to(MAC) == 2
+
+
+def test_with_the_rule_of_2009_every_port_is_told_all_and_nothing_is_held() -> None:
+    routes = table(ports=2, rule_2009=True)
+    routes.apply(1, entries([(MAC, 0, 10)]), True)
+    assert [read(diff) for diff in routes.beat([1, 2])] == [[(MAC, 1, 17)]] * 2
+    routes.apply(2, entries([(MAC, 0, 9)]), True)
+    assert routes.port_to(MAC) == 2, "a microsecond is enough"
+    routes.apply(1, entries([(MAC, 60, 99)]), True)
+    routes.close_port(2)
+    assert routes.port_to(MAC) == 1, "it has no memory"
+    routes.close_port(1)
+    routes.told(False)
+    assert routes.destination_count == 0 and routes.holds == 0
+
+
+def test_a_mac_whose_last_feasible_offer_went_has_no_way_for_20_heartbeats() -> None:
+    routes = table(ports=3)
+    routes.apply(1, entries([(MAC, 0, 1000)]), True)
+    routes.apply(2, entries([(MAC, 1, 1008)]), True)      # it leads through this node, for all that is known
+    routes.told(False)
+    routes.close_port(1)
+    assert read(routes.told(False)) == [(MAC, 1, 0)] and (routes.holds, routes.held_count) == (1, 1)
+    assert rest(routes, HOLD - 1) == [] and routes.port_to(MAC) is None
+    assert rest(routes, 1) == [(MAC, 2, 1015)]
+    assert routes.port_to(MAC) == 2 and routes.held_count == 0
+
+
+@pytest.mark.parametrize(("dist", "ping", "is_taken"), [
+    (0, 999, "at once"), (0, 1007, "at the heartbeat"), (1, 1006, "at the heartbeat"), (1, 1007, "never"),
+    (9, 1006, "at the heartbeat"), (0, 10_000, "at the heartbeat"),
+])  # fmt: skip
+def test_a_feasible_offer_ends_the_hold(dist: int, ping: int, is_taken: str) -> None:
+    routes = table(ports=3)
+    routes.apply(1, entries([(MAC, 0, 1000)]), True)
+    routes.told(False)
+    routes.close_port(1)
+    rest(routes, 5)
+    assert routes.held_count == 1
+    routes.apply(2, entries([(MAC, dist, ping)]), True)
+    assert (routes.port_to(MAC) == 2) == (is_taken == "at once")
+    routes.told(False)
+    assert (routes.port_to(MAC) == 2) == (is_taken != "never")
+    assert routes.held_count == (is_taken == "never") and routes.unfeasible == (is_taken == "never")
+
+
+@pytest.mark.parametrize("beats", [REST - 1, REST])
+def test_a_way_that_has_come_to_rest_makes_its_figures_the_minima(beats: int) -> None:
+    routes = table()
+    routes.apply(1, entries([(MAC, 0, 1000)]), True)
+    rest(routes, REST)
+    routes.apply(1, entries([(MAC, 0, 90_000)]), True)      # feasible by its hops alone
+    routes.apply(2, entries([(MAC, 1, 9000)]), True)        # and this not at all
+    rest(routes, beats)
+    assert routes.port_to(MAC) == (1 if beats < REST else 2)
+    assert routes.holds == 0
+
+
+def test_a_way_gives_way_to_one_that_is_better_by_a_tenth_and_2_ms() -> None:
+    for announced, better, moves in (
+        (5000, 3001, False), (5000, 3000, True), (100_000, 90_001, False), (100_000, 89_990, True), (5000, 5000, False),
+    ):  # fmt: skip
+        routes = table()
+        routes.apply(1, entries([(MAC, 0, announced)]), True)
+        routes.apply(2, entries([(MAC, 0, better)]), True)
+        routes.told(False)
+        assert routes.port_to(MAC) == (2 if moves else 1), (announced, better)
+        routes.apply(1, entries([(MAC, 1, announced)]), True)       # a hop more
+        routes.told(False)
+        assert routes.port_to(MAC) == 2, "no worse, with fewer hops"
+
+
+def test_a_jittering_ping_moves_no_route() -> None:
+    chance = random.Random(1)
+    routes = table(report_above=5000)
+    told = 0
+    for beat in range(2000):
+        for port in (1, 2):
+            routes.measure_port(port, chance.randrange(19_000, 20_900))
+            routes.apply(port, entries([(MAC, 1, 30_000 + chance.randrange(-900, 900))]), True)
+        told += len(read(routes.told(False)))
+        if beat == 0:
+            moved = routes.way_changes
+    assert (told, routes.way_changes, routes.holds) == (1, moved, 0)
+
+
+# What version 2 knows.
+
+
+def test_a_mac_that_version_2_has_as_its_own_is_never_taken_from_a_link() -> None:
+    routes = table()
+    mesh = routes.mesh_port
+    routes.apply(1, entries([(MAC, 0, 1)]), True)
+    assert routes.port_to(MAC) == 1
+    assert routes.set_mesh(MAC, 50_000, 3, exclusive=True)
+    assert routes.best() == [(MAC, mesh, 50_000, 3)] and routes.offered_by(1) == [(MAC, 0, 1)]
+    assert [read(diff) for diff in routes.beat([1, 2])] == [[(MAC, 3, 50_000)]] * 2
+    routes.apply(2, entries([(MAC, 0, 1)]), True)
+    rest(routes, HOLD)
+    assert routes.port_to(MAC) == mesh
+    routes.set_mesh(MAC, 0, 0)
+    assert routes.port_to(MAC) == 1, "its offers were kept, and this one is below all that this node ever had"
+    assert read(routes.told(False, 2)) == [(MAC, 1, 8)]
+
+
+def test_the_own_mac_is_not_lost_to_version_2_and_no_group_comes_from_there() -> None:
+    routes = table()
+    routes.set_local(OWN, True)
+    assert routes.set_mesh(OWN, 1, 0, exclusive=True) and routes.set_mesh(0x01005E000001, 5, 1)
+    assert routes.best() == [(OWN, 0, 1, 0)] and routes.refused_own == 1
+
+
+def test_an_offer_of_a_link_must_be_below_what_another_border_claims() -> None:
+    routes = table()
+    mesh = routes.mesh_port
+    routes.apply(1, entries([(MAC, 3, 12_000)]), True)
+    assert routes.port_to(MAC) == 1
+    routes.set_mesh(MAC, 15_000, 3, beyond_ping=10_000, beyond_dist=2)
+    routes.told(False)
+    assert routes.port_to(MAC) == mesh, "12 ms may lead through that border"
+    routes.apply(2, entries([(MAC, 0, 500)]), True)
+    assert routes.port_to(MAC) == 2, "half a millisecond may not"
+    routes.apply(2, entries([]), True)
+    routes.told(False)
+    assert routes.port_to(MAC) is None, "and the claim is not below this node's own figures now: it may be our echo"
+    rest(routes, HOLD)
+    assert routes.port_to(MAC) == mesh
+    routes.set_mesh(MAC, 40_000, 5, beyond_ping=35_000, beyond_dist=2)
+    assert routes.port_to(MAC) == mesh, "a claim that has no more hops stays"
+
+
+def test_version_2_hears_of_ways_over_links_and_of_no_others() -> None:
+    routes = table()
+    routes.apply(1, entries([(MAC, 0, 1000)]), True)
+    routes.set_local(OWN, True)
+    routes.set_mesh(MAC + 1, 2000, 1, exclusive=True)
+    assert routes.crossed() == []
+    routes.follow(True)
+    assert routes.crossed() == [(MAC, 1, 1007, 1)] and routes.crossed() == []
+    routes.measure_port(1, 300)
+    routes.apply(1, entries([(MAC, 0, 900)]), False)
+    assert routes.crossed() == [(MAC, 1, 1202, 1)], "once, as it is now"
+    routes.set_mesh(MAC + 1, 3000, 1, exclusive=True)
+    routes.set_local(OWN, False)
+    assert routes.crossed() == []
+    routes.close_port(1)
+    rest(routes, HOLD + 1)
+    assert routes.destination_count == 2, "it stays until version 2 has heard that it is gone"
+    assert routes.crossed() == [(MAC, None, None, None)]
+    rest(routes, 1)
+    assert routes.destination_count == 1
+    routes.apply(2, entries([(MAC + number, 0, 1) for number in range(9)]), True)
+    routes.follow(False)
+    assert routes.crossed() == [] and routes.crossing_count == 0
+
+
+def test_what_version_2_knows_over_the_limit_is_refused_and_wanted_when_there_is_room() -> None:
+    routes = table(routes=8, max_offers=3)
+    assert all(routes.set_mesh(MAC + number, 10, 1, exclusive=True) for number in range(3))
+    assert not routes.set_mesh(MAC + 3, 10, 1, exclusive=True) and routes.refused_full == 1
+    assert not routes.asks_again(routes.mesh_port)
+    routes.set_mesh(MAC, 0, 0)
+    assert routes.asks_again(routes.mesh_port) and not routes.asks_again(routes.mesh_port)
 
 
 @pytest.mark.parametrize("stream", [s for s in STREAMS if s.announced is not None], ids=lambda stream: stream.name)

@@ -14,6 +14,8 @@ from cloudvpn._fast.route import RouteTable
 from tests.model.naive import Entry, NaiveRouteTable
 
 PORTS = 6
+NOBODY = 0xFFFFFFFF
+LISTENERS = [*range(1, PORTS + 1), NOBODY]
 BORDERS = [1, 2, 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD, 0xFFFFFFFC, 0xFFFFFFF0, 0x80000000]
 MACS = [0x020000000000 + number for number in range(16)] + [0xFFFFFFFFFFFF, 0x01005E000001, 0, 0xFE0000000000]
 Routes = dict[int, tuple[int, int]]
@@ -35,15 +37,16 @@ class Limits:
     max_dist: int = 64
     report_above: int = 5000
     max_offers: int = 1 << 20
+    rule_2009: bool = False
 
 
 @dataclass
 class Pair:
-    """A table and its twin, fed alike; a mirror that applies every diff."""
+    """A table and its twin, fed alike; for each port, and one that leads nowhere, a mirror that applies every diff."""
 
     chance: random.Random
     limits: Limits
-    mirror: Routes = field(default_factory=dict)
+    mirrors: dict[int, Routes] = field(default_factory=lambda: {port: {} for port in LISTENERS})
     told: int = 0
 
     def __post_init__(self) -> None:
@@ -98,30 +101,40 @@ class Pair:
             self.table.open_port(port)
             self.twin.open(port)
         elif kind < 0.9:
+            port = self.chance.choice([port, PORTS + 1])
             assert self.table.asks_again(port) == self.twin.asks_again(port)
+        elif kind < 0.93:
+            mac = self.chance.choice(MACS)
+            ping = self.chance.choice([0, self.chance.randrange(1, 60_000), *BORDERS])
+            dist, claim_dist = self.chance.randrange(8), self.chance.randrange(4)
+            route = mac, ping, dist, self.chance.random() < 0.3, self.chance.randrange(1, 30_000), claim_dist
+            assert self.table.set_mesh(*route) == self.twin.set_mesh(*route)
         else:
             self.tell()
+            for _ in range(self.chance.choice([0, 0, 0, 0, 8, 12, 25])):
+                self.compare()
+                self.tell()
 
     def tell(self) -> None:
-        told = read(self.table.told(False))
-        expected = self.twin.diff()
-        assert {mac: (dist, ping) if ping else None for mac, dist, ping in told} == expected
-        assert len(told) == len(expected)
-        for mac, dist, ping in told:
-            if ping:
-                self.mirror[mac] = dist, ping
-            else:
-                del self.mirror[mac]
-        self.told += len(told)
-        assert self.whole() == self.mirror == self.twin.told
-        assert self.table.told(False) == b""
-        best = self.twin.best()
-        assert best.keys() == self.mirror.keys()
+        told = [read(diff) for diff in self.table.beat(LISTENERS)]
+        for port, diff, expected in zip(LISTENERS, told, self.twin.beat(LISTENERS), strict=True):
+            assert {mac: (dist, ping) if ping else None for mac, dist, ping in diff} == expected
+            assert len(diff) == len(expected)
+            mirror = self.mirrors[port]
+            for mac, dist, ping in diff:
+                if ping:
+                    mirror[mac] = dist, ping
+                else:
+                    del mirror[mac]
+            self.told += len(diff)
+            assert self.whole(port) == mirror
+        best, mirror = self.twin.best(), self.mirrors[NOBODY]
+        assert best.keys() == mirror.keys()
         for mac, (_, ping, dist) in best.items():
-            assert dist == self.mirror[mac][0] and abs(ping - self.mirror[mac][1]) <= self.limits.report_above
+            assert dist == mirror[mac][0] and abs(ping - mirror[mac][1]) <= self.limits.report_above
 
-    def whole(self) -> Routes:
-        routes = read(self.table.told(True))
+    def whole(self, port: int) -> Routes:
+        routes = read(self.table.told(True, port))
         assert len({mac for mac, _, _ in routes}) == len(routes)
         assert all(ping for _, _, ping in routes)
         return {mac: (dist, ping) for mac, dist, ping in routes}
@@ -137,13 +150,15 @@ class Pair:
             assert len(offered) == table.count_of(port) == len(twin.offers[port])
             assert set(offered) == twin.offered_by(port)
         assert table.offer_count == twin.offer_count()
-        assert table.destination_count == len(twin.known)
+        assert table.destination_count == len(twin.ways)
+        assert table.held_count == sum(way.line == "held" for way in twin.ways.values())
         for mac in MACS:
             assert table.port_to(mac) == (best[mac][0] if mac in best else None)
         refused = table.refused_own, table.refused_far, table.refused_full
         assert refused == (twin.refused_own, twin.refused_far, twin.refused_full)
         # At any time a set says what all diffs have said, so that later diffs fit whoever heard either.
-        assert self.whole() == twin.told
+        port = self.chance.choice(LISTENERS)
+        assert self.whole(port) == twin.whole(port)
 
 
 LIMITS = {
@@ -157,6 +172,8 @@ LIMITS = {
     "few routes, one less": Limits(max_port_routes=4),
     "few offers": Limits(max_port_routes=9, max_offers=20),
     "no offer": Limits(max_port_routes=9, max_offers=1),
+    "2009": Limits(rule_2009=True),
+    "2009, few routes": Limits(max_port_routes=5, rule_2009=True),
 }
 
 
@@ -172,12 +189,13 @@ def test_table_and_twin_agree_after_each_operation(limits: Limits, seed: int) ->
     assert bool(pair.table.refused_full) == (limits.max_port_routes < len(MACS) and limits.max_dist > 0)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_many_links_that_offer_the_same_macs_agree_with_the_twin(seed: int) -> None:
+@pytest.mark.parametrize("rule_2009", [False, True], ids=["hold rule", "2009"])
+@pytest.mark.parametrize("seed", range(2))
+def test_many_links_that_offer_the_same_macs_agree_with_the_twin(seed: int, rule_2009: bool) -> None:
     chance = random.Random(seed)
     ports, macs = 200, MACS[:6]
-    table = RouteTable(ports, 256, RandomSource(seed), report_above=100)
-    twin = NaiveRouteTable(ports, 256, max_dist=64, report_above=100, max_offers=1 << 20)
+    table = RouteTable(ports, 256, RandomSource(seed), report_above=100, rule_2009=rule_2009)
+    twin = NaiveRouteTable(ports, 256, report_above=100, rule_2009=rule_2009)
     for step in range(2500):
         port = chance.randrange(1, ports + 1)
         kind = chance.random()
@@ -194,6 +212,10 @@ def test_many_links_that_offer_the_same_macs_agree_with_the_twin(seed: int) -> N
             twin.close(port)
             table.open_port(port)
             twin.open(port)
+        if step % 9 == 0:
+            told, expected = table.beat([port, NOBODY]), twin.beat([port, NOBODY])
+            for diff, routes in zip(told, expected, strict=True):
+                assert {mac: (dist, ping) if ping else None for mac, dist, ping in read(diff)} == routes
         if step % 5 == 0:
             assert {mac: (port, ping, dist) for mac, port, ping, dist in table.best()} == twin.best()
     assert table.offer_count == twin.offer_count() > 500

@@ -13,6 +13,7 @@ from cloudvpn._fast.random import RandomSource
 from cloudvpn._fast.route import RouteTable
 from cloudvpn._fast.scatter import choose
 from cloudvpn._fast.wire import route_packet
+from tests.model.naive import NaiveRouteTable
 
 MAC = 0x020000000001
 DRAWS = 20_000
@@ -36,11 +37,16 @@ def is_finite(offer: Offer) -> bool:
 
 def chances(offers: list[Offer], source: int, ratio: int) -> dict[int, Fraction]:
     """How likely each port is, by the words of the document."""
-    known = [offer for offer in offers if is_finite(offer)]
-    _, own_dist, _ = min((ping + link, dist + 1, port) for port, dist, ping, link in known)
+    twin = NaiveRouteTable(200, 10)
+    for port, dist, ping, link in offers:
+        twin.measure(port, link)
+        twin.apply_set(port, [(MAC, dist, ping)])
+    _, _, own_dist = twin.best()[MAC]
     farthest = own_dist if source == LOCAL else own_dist - 1
     waiting = sorted(
-        (ping + link, port) for port, dist, ping, link in known if port != source and dist <= farthest
+        (cost - 2, port)
+        for port, (cost, dist, _) in twin.candidates(MAC).items()
+        if port != source and dist - 1 <= farthest
     )
     found, left = {}, Fraction(1)
     while waiting:
@@ -100,6 +106,14 @@ def test_only_a_nearer_neighbour_is_taken_and_at_the_start_one_as_far(
     table = table_of([(1, 1, 100, 100), (2, dist, 100, 101)])
     assert counts(table, LOCAL, 2).keys() == ({1, 2} if from_tap else {1})
     assert counts(table, 5, 2).keys() == ({1, 2} if in_transit else {1})
+
+
+def test_a_way_that_the_hold_rule_excludes_is_not_taken() -> None:
+    """Both neighbours are as far as this node: one has a ping that could not come from here."""
+    table = table_of([(1, 1, 1000, 1000), (2, 2, 2001, 500), (3, 2, 2002, 500)])
+    assert counts(table, LOCAL, 65535).keys() == {1, 2}
+    table.set_mesh(MAC, 9000, 1, exclusive=True)
+    assert choose(table, RandomSource(1), MAC, LOCAL, 2) == table.mesh_port
 
 
 def test_a_frame_is_never_sent_to_where_it_came_from() -> None:

@@ -6,8 +6,8 @@
     run.kill(3)
     figures = run.watch()
 
-The shipped table on every node, links with delays, one heartbeat of 50 ms on each node in its own phase. Loops are looked
-for after every event that changed a next hop. Times are microseconds. A node's name is its number.
+The shipped table on every node, links with delays, one heartbeat of 50 ms on each node in its own phase. Loops are
+looked for after every event that changed a next hop. Times are microseconds. A node's name is its number.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 from cloudvpn._fast.random import RandomSource
@@ -24,8 +25,11 @@ from cloudvpn._fast.route import RouteTable
 MS = 1000
 SECOND = 1_000_000
 HEARTBEAT = 50 * MS
+FRAMES_APART = 200 * MS
+"""Each node sends a frame to each MAC concerned this often, for 5 s after the event."""
 MAC = 0x020000000000
 NOWHERE = -1
+ON_THE_WAY, ARRIVES, LOST, CIRCLES = 1, 2, 3, 4
 
 Edges: TypeAlias = "list[tuple[int, int]]"
 
@@ -96,6 +100,8 @@ class Run:
         """(node, MAC's node), those not to be reached: when it last had a way"""
         self.broken: set[tuple[int, int]] = set()
         self.mended: dict[tuple[int, int], int] = {}
+        self.apart: set[tuple[int, int]] = set()
+        """(living node, node) between which no way is left"""
         self.figures = Figures()
         for node in range(self.size):
             table = RouteTable(16, 256, RandomSource(self.chance.getrandbits(64)), rule_2009=node in old)
@@ -103,7 +109,7 @@ class Run:
             table.set_local(MAC + node, True)
             self.tables.append(table)
             self.next_hop[node][node] = node
-            self.at(self.chance.randrange(1, HEARTBEAT), lambda node=node: self.beat(node))
+            self.at(self.chance.randrange(1, HEARTBEAT), partial(self.beat, node))
         for a, b in edges:
             self.open(a, b, self.chance.randrange(2 * MS, 40 * MS))
 
@@ -167,25 +173,23 @@ class Run:
             target = mac - MAC
             self.next_hop[target][node] = NOWHERE if port is None else self.ways[node][port]
             if self.begun is not None:
-                self.judge(target, node)
+                self.judge(target)
 
-    def judge(self, target: int, changed: int) -> None:
+    def judge(self, target: int) -> None:
+        """Where frames for this MAC end now, from everywhere."""
         hops = self.next_hop[target]
-        reach = [0] * self.size     # 1 arrives, 2 does not, 3 circles
-        reach[target] = 1 if target in self.alive else 2
+        ends = [0] * self.size
+        ends[target] = ARRIVES if target in self.alive else LOST
         for start in self.alive:
             path, node = [], start
-            while node != NOWHERE and not reach[node]:
-                reach[node] = -1
+            while node != NOWHERE and not ends[node]:
+                ends[node] = ON_THE_WAY
                 path.append(node)
                 node = hops[node]
-            if node == NOWHERE:
-                end = 2
-            else:
-                end = 3 if reach[node] == -1 else reach[node]
+            end = LOST if node == NOWHERE else CIRCLES if ends[node] == ON_THE_WAY else ends[node]
             for node in path:
-                reach[node] = end
-        loops = 3 in reach
+                ends[node] = end
+        loops = CIRCLES in ends
         if loops and target not in self.looping:
             self.looping[target] = self.now
             self.figures.loops += 1
@@ -198,7 +202,7 @@ class Run:
                     self.last_seen[pair] = -1
                 elif self.last_seen.get(pair) == -1:
                     self.last_seen[pair] = self.now
-            elif reach[node] != 1:
+            elif ends[node] != ARRIVES:
                 self.broken.add(pair)
             elif pair in self.broken:
                 self.broken.remove(pair)
@@ -234,9 +238,11 @@ class Run:
         for a, b in lost:
             self.close(a, b)
         for target in range(self.size):
-            self.judge(target, target)
-        for number in range(100):
-            self.at(self.now + number * HEARTBEAT, lambda: self.send(targets))
+            self.judge(target)
+        for number in range(25):
+            for node in self.alive:
+                later = number * FRAMES_APART + self.chance.randrange(FRAMES_APART)
+                self.at(self.now + later, partial(self.send, node, targets))
 
     def pairs_apart(self, edges: set[tuple[int, ...]]) -> set[tuple[int, int]]:
         """(living node, node) where no way is left."""
@@ -248,10 +254,9 @@ class Run:
                     island[node] = island[a]
         return {(a, b) for a in self.alive for b in range(self.size) if b not in island[a]}
 
-    def send(self, targets: list[int]) -> None:
+    def send(self, node: int, targets: list[int]) -> None:
         for target in targets:
-            for node in self.alive - {target}:
-                self.pass_on(target, node, set())
+            self.pass_on(target, node, set())
 
     def pass_on(self, target: int, node: int, seen: set[int]) -> None:
         """A frame is at a node; one that came to it before is counted and taken out."""

@@ -27,6 +27,30 @@ def test_a_reply_measures_the_ping_which_is_never_0_and_never_wraps(taken: int, 
     assert (meter.ping, meter.last_reply) == (ping, NOW + taken)
 
 
+def test_the_smoothed_ping_is_the_mean_of_three_and_then_moves_by_016() -> None:
+    meter = EchoMeter(NOW, 0)
+    smoothed = []
+    for taken in (1000, 2000, 4000, 1000, 100_000, 2):
+        assert meter.answer(meter.ask(NOW, KEEPALIVE), NOW + taken)
+        assert meter.ping == taken
+        smoothed.append(meter.smoothed)
+    assert smoothed == [1000, 1500, 2333, 2120, 17_781, 14_936]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 0xFFFFFFFF, 1 << 40])
+def test_the_smoothed_ping_stays_within_its_borders(taken: int) -> None:
+    meter = EchoMeter(NOW, 0)
+    for _ in range(50):
+        meter.answer(meter.ask(NOW, KEEPALIVE), NOW + taken)
+    assert meter.smoothed == meter.ping == min(max(taken, 1), 0xFFFFFFFF)
+
+
+def test_a_reply_that_is_not_waited_for_does_not_move_the_smoothed_ping() -> None:
+    meter = EchoMeter(NOW, 0)
+    meter.answer(meter.ask(NOW, KEEPALIVE), NOW + 10)
+    assert not meter.answer(7, NOW + 500) and meter.smoothed == 10
+
+
 def test_ids_count_up_from_the_first_and_wrap() -> None:
     meter = EchoMeter(NOW, 254)
     assert [meter.ask(NOW, KEEPALIVE) for _ in range(4)] == [254, 255, 0, 1]
