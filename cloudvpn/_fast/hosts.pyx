@@ -79,7 +79,7 @@ cdef class HostTable(ClaimTable):
     cdef bint take_overflow(self, uint32_t port) noexcept:
         if not self.overflowed[port] or self.news.readers[port].brought >= self.max_link_claims or (
                 self.claim_slots.count - self.owners[ME].count >= self.max_claims
-                or self.lost_count >= self.max_owners // 2):
+                or (self.lost_count >= self.max_owners // 2 and self.overflowed[port] != 2)):
             return False
         self.overflowed[port] = False
         return True
@@ -119,7 +119,7 @@ cdef class HostTable(ClaimTable):
             return      # kept, the withdrawal of what nobody here knows could wander about for ever
         elif self.news.readers[port].brought >= self.max_link_claims:
             self.refused_link += 1
-            self.overflowed[port] = True
+            self.overflowed[port] = max(self.overflowed[port], <uint8_t>1)
             return
         elif self.claim_slots.count - self.owners[ME].count >= self.max_claims:
             self.refuse_full(port)
@@ -142,7 +142,7 @@ cdef class HostTable(ClaimTable):
 
     cdef void refuse_full(self, uint32_t port) noexcept:
         self.refused_full += 1
-        self.overflowed[port] = True
+        self.overflowed[port] = max(self.overflowed[port], <uint8_t>1)
 
     cdef void hear_own(self, const Claim* claim) noexcept:
         """Somebody has changed what we said, or remembers what we have forgotten."""
@@ -166,7 +166,7 @@ cdef class HostTable(ClaimTable):
         self.declare(at, claim.seq + 1)
 
     cdef void set_owner(self, uint64_t node, uint32_t port, uint32_t metric, uint8_t hops, int64_t now) noexcept:
-        cdef uint32_t at = self.find_owner(node)
+        cdef uint32_t at = self.find_owner(node), reader
         self.now = now
         if at == ME or (at == NONE and port == NO_PORT):
             return
@@ -175,6 +175,9 @@ cdef class HostTable(ClaimTable):
             if at == NONE:
                 self.refused_owners += 1
                 return
+            for reader in range(1, self.max_ports + 1):
+                if self.overflowed[reader]:
+                    self.overflowed[reader] = 2
         self.set_reachable(at, port, metric, hops)
         if port != NO_PORT and self.owners[at].denied:
             self.pay_denied(at)

@@ -20,7 +20,8 @@ then the other offers of this node are looked at. What must be told is a bit for
 a link and run() walk the nodes.
 
 Memory, with the defaults 1,024 nodes: 112 B a node; 28 B and 3 bits for each node and open link, 29 KB a link. A node
-over the limit is refused, counted, and marks the link, of which everything is asked again when there is room. Nothing
+over the limit takes the place of the one that is gone longest; if none is, it is refused, counted, and marks the link, of
+which everything is asked again when there is room. Nothing
 else grows: a link has one request waiting for a node at most, a node one that it passes on. A node's distance is
 forgotten 180 s after its last way went and everybody was told: then no way of anybody leads through here any more.
 """
@@ -83,6 +84,8 @@ cdef class NodeTable(OfferTable):
     cdef void renew_own(self, uint32_t seq) noexcept
     cdef void forget_later(self, uint32_t slot, int64_t delay) noexcept
     cdef void forget(self, uint32_t slot) noexcept
+    cdef uint32_t find_oldest(self) noexcept
+    cdef bint forget_oldest(self) noexcept
     cdef void drop_offer(self, uint32_t slot, uint32_t port) noexcept
     cdef void offer_changed(self, uint32_t slot, uint32_t port) noexcept
     cdef void select(self, uint32_t slot) noexcept

@@ -9,7 +9,7 @@ from cloudvpn._fast.announcer cimport LONG_AGO, NEVER
 from cloudvpn._fast.consts cimport (
     ENTRIES_MAX, HOPS_MAX, NO_PORT, NODE_ROUTE_BYTES, NONE, PING_INFINITE, SEQ_REQUEST_BYTES,
 )
-from cloudvpn._fast.offers cimport SEQ_JUMP_MAX, Neighbour, Node, Offer, describe, is_newer
+from cloudvpn._fast.offers cimport SEQ_ANSWER_MAX, SEQ_JUMP_MAX, Neighbour, Node, Offer, describe, is_newer
 from cloudvpn._fast.random cimport RandomSource
 from cloudvpn._fast.slotset cimport has_slot
 from cloudvpn._fast.wire cimport load_node_route, load_seq_request, store_node_route, store_seq_request
@@ -121,6 +121,8 @@ cdef class NodeTable(OfferTable):
             return
         if neighbour.offers != NULL and slot == NONE:
             slot = self.make_node(route.node)
+            if slot == NONE and self.forget_oldest():
+                slot = self.make_node(route.node)
         if neighbour.offers == NULL or slot == NONE:
             self.refused_full += 1
             neighbour.overflowed = True
@@ -178,7 +180,8 @@ cdef class NodeTable(OfferTable):
 
     cdef bint take_overflow(self, uint32_t port) noexcept:
         cdef Neighbour* neighbour = &self.neighbours[port]
-        if not neighbour.overflowed or neighbour.offers == NULL or self.node_count >= self.max_nodes:
+        if not neighbour.overflowed or neighbour.offers == NULL or (
+                self.node_count >= self.max_nodes and self.find_oldest() == NONE):
             return False
         neighbour.overflowed = False
         return True
@@ -195,6 +198,25 @@ cdef class NodeTable(OfferTable):
     cdef void forget_later(self, uint32_t slot, int64_t delay) noexcept:
         self.nodes[slot].forget_at = self.now + delay
         self.schedule(self.now + delay)
+
+    cdef uint32_t find_oldest(self) noexcept:
+        """Of the nodes that nobody offers any more and all have heard so, the one that is gone longest, or NONE."""
+        cdef uint32_t slot, oldest = NONE
+        cdef const Node* node
+        for slot in range(1, self.touched):
+            node = &self.nodes[slot]
+            if node.forget_at != NEVER and node.offers == NO_PORT and not node.changed and not self.is_owed(slot) and (
+                    oldest == NONE or node.forget_at < self.nodes[oldest].forget_at
+                    or node.forget_at == self.nodes[oldest].forget_at and node.id < self.nodes[oldest].id):
+                oldest = slot
+        return oldest
+
+    cdef bint forget_oldest(self) noexcept:
+        """Room for a node that is here, in place of what is only remembered of one that is not."""
+        cdef uint32_t slot = self.find_oldest()
+        if slot != NONE:
+            self.forget(slot)
+        return slot != NONE
 
     cdef void forget(self, uint32_t slot) noexcept:
         """Its distance, and all of it if nobody offers it. Nobody has a way through here any more: all were told."""
@@ -405,12 +427,14 @@ cdef class NodeTable(OfferTable):
             self.hear_request(port, &request)
 
     cdef void hear_request(self, uint32_t port, const SeqRequest* request) noexcept:
-        cdef uint32_t slot = self.find(request.node)
+        cdef uint32_t slot = self.find(request.node), ahead
         if slot == 0:
             if is_newer(request.seq, self.nodes[0].seq):
-                # Not to what was asked for: who asks for a seq far ahead would have us refused.
+                # An honest node asks for the next one, or, if it was lied to, for one above the lie. Who asks for one
+                # far ahead would have us refused.
+                ahead = request.seq - self.nodes[0].seq
                 self.requests_answered += 1
-                self.renew_own(self.nodes[0].seq + 1)
+                self.renew_own(self.nodes[0].seq + (ahead if ahead <= SEQ_ANSWER_MAX else 1))
         elif slot != NONE and request.hops > 0 and (
                 self.nodes[slot].port == NO_PORT or is_newer(request.seq, self.nodes[slot].seq)):
             # Else the answer is on its way to the neighbour: links are ordered.

@@ -14,6 +14,7 @@ from cloudvpn._fast.ways cimport Way
 
 cdef enum:
     SEQ_JUMP_MAX = 1 << 16      # an honest node is never so far ahead of what was heard of it
+    SEQ_ANSWER_MAX = 1 << 15    # so far it goes at once if it is asked to; who did not hear the last one takes it, too
 
 
 cdef inline bint is_newer(uint32_t a, uint32_t b) noexcept nogil:

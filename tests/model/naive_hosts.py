@@ -63,6 +63,7 @@ class Neighbour:
     news: set[Key] = field(default_factory=set)
     released: set[Key] = field(default_factory=set)
     overflowed: bool = False
+    may_ask: bool = False   # since then a node became reachable
 
 
 @dataclass
@@ -278,6 +279,9 @@ class NaiveHostTable:
                     self.refused_owners += 1
                     return
                 self.forget(next(iter(self.lost)), now)
+            if not was and node not in self.lost:
+                for neighbour in self.ports.values():
+                    neighbour.may_ask = neighbour.overflowed
             macs = [mac for mac, owner in self.claims if owner == node]
             before = {mac: self.best(mac) for mac in macs}
             self.ways[node] = Way(port, metric, hops)
@@ -438,9 +442,10 @@ class NaiveHostTable:
     def asks_again(self, port: int) -> bool:
         neighbour = self.ports.get(port)
         if neighbour is None or not neighbour.overflowed or self.brought(port) >= self.max_link_claims or (
-                len(self.claims) - self.count(self.me) >= self.max_claims or len(self.lost) >= self.max_owners // 2):
+                len(self.claims) - self.count(self.me) >= self.max_claims
+                or (len(self.lost) >= self.max_owners // 2 and not neighbour.may_ask)):
             return False
-        neighbour.overflowed = False
+        neighbour.overflowed = neighbour.may_ask = False
         return True
 
     def updates(self, port: int) -> set[Entry]:

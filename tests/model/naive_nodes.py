@@ -9,6 +9,7 @@ from typing import NamedTuple
 INFINITE = 0xFFFFFFFF
 HOPS_MAX = 64
 JUMP = 1 << 16
+ANSWER = 1 << 15
 MS = 1000
 SECOND = 1_000_000
 NEVER = (1 << 63) - 1
@@ -140,6 +141,8 @@ class NaiveNodeTable:
             if self.offers[port].pop(node, None):
                 self.choose(node)
             return
+        if node not in self.known and len(self.known) >= self.max_nodes and self.gone():
+            self.forget(self.gone()[0])
         if node not in self.known and len(self.known) >= self.max_nodes:
             self.refused_full += 1
             self.overflowed.add(port)
@@ -306,7 +309,8 @@ class NaiveNodeTable:
             if node == self.me:
                 if is_newer(seq, self.seq):
                     self.requests_answered += 1
-                    self.renew(self.seq + 1)
+                    ahead = (seq - self.seq) % (1 << 32)
+                    self.renew(self.seq + (ahead if ahead <= ANSWER else 1))
             elif node in self.known and hops and not (
                     node in self.ways and not is_newer(seq, self.distances[node][0])):
                 self.pass_on(port, node, seq, min(hops, HOPS_MAX))
@@ -345,8 +349,16 @@ class NaiveNodeTable:
             if at <= now:
                 self.forget(node)
 
+    def gone(self) -> list[int]:
+        """What may be forgotten at once for lack of room, the longest gone first."""
+        gone = (node for node in self.forget_at if not self.holders(node) and not self.is_needed(node))
+        return sorted(gone, key=lambda node: (self.forget_at[node], node))
+
+    def is_needed(self, node: int) -> bool:
+        return node in self.changed or any(node in lane.owed or node in lane.asks for lane in self.lanes.values())
+
     def forget(self, node: int) -> None:
-        if node in self.changed or any(node in lane.owed or node in lane.asks for lane in self.lanes.values()):
+        if self.is_needed(node):
             self.forget_at[node] = self.now + SECOND
             return
         del self.forget_at[node]
@@ -367,7 +379,7 @@ class NaiveNodeTable:
         return min(times, default=NEVER)
 
     def asks_again(self, port: int) -> bool:
-        if port not in self.overflowed or len(self.known) >= self.max_nodes:
+        if port not in self.overflowed or (len(self.known) >= self.max_nodes and not self.gone()):
             return False
         self.overflowed.remove(port)
         return True

@@ -400,15 +400,30 @@ def test_so_many_nodes_are_known_and_more_are_asked_for_when_there_is_room(beyon
     table.hear(2, (101, 1, 0, 10, 0))
     assert table.table.count_of(2) == 1, "one that is known has room"
     table.hear(1, (100, 1, 0, INFINITE, 0))
+    assert not table.table.asks_again(1), "the neighbours and the hosts must still hear that it is gone"
     table.sent()
     table.table.changed()
-    table.wait(180 * SECOND - 1)
-    assert not table.table.asks_again(1), "its distance is remembered"
-    table.wait(1)
-    assert table.table.node_count == min(9, 9 + beyond)
+    assert table.table.node_count == min(10, 10 + beyond), "its distance is remembered"
     assert table.table.asks_again(1) == (beyond > 0) and not table.table.asks_again(1) and not table.table.asks_again(2)
     table.hear(1, (111, 1, 0, 10, 0))
     assert table.way(111) == (1, 1010, 1, 1)
+
+
+def test_the_node_that_is_gone_longest_gives_its_place_to_one_that_is_here() -> None:
+    table = Table(max_nodes=3)
+    for number in (100, 101, 102):
+        table.hear(1, (number, 1, 0, 10, 0))
+    for number in (101, 100):
+        table.hear(1, (number, 1, 0, INFINITE, 0))
+        table.sent()
+        table.table.changed()
+        table.wait(SECOND)
+    table.hear(1, (103, 1, 0, 10, 0))
+    assert {node for node, *_ in table.table.distances()} == {100, 102, 103}
+    table.hear(1, (104, 1, 0, 10, 0))
+    assert {node for node, *_ in table.table.distances()} == {102, 103, 104} and table.table.refused_full == 0
+    table.hear(1, (105, 1, 0, 10, 0))
+    assert table.table.refused_full == 1, "those that have a way keep their places"
 
 
 def test_a_node_that_somebody_must_still_hear_of_is_not_forgotten() -> None:

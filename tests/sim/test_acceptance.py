@@ -17,7 +17,6 @@ QUICK = [case for case in CASES if case.topology in (*SMALL, "random100", "compl
 # What routing does not do yet.
 KNOWN = {
     Case("events", "complete8"): "a death in a clique of 8 costs 604 B on a link, 480 are allowed",
-    Case("lies", "random16"): "after sequence numbers were lied about, nodes starve for ever",
 }
 PARAMETERS = [
     pytest.param(case, id=str(case), marks=[pytest.mark.xfail(reason=KNOWN[case])] if case in KNOWN else [])
