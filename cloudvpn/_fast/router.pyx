@@ -75,6 +75,9 @@ cdef class Router(Ports):
             self.routes.attach(port.index)
             self.ask_echo(port, now)
             self.redistribute()
+            if self.old_links == 1:             # what is told at heartbeats was told to nobody yet
+                self.routes.begin_changes()
+                self.routes.end_changes()
             self.send_routes(port, ROUTE_SET, self.routes.write_set(port.index, self.scratch))
         self.flush_touched()
 
