@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 
 class StatusLink(NamedTuple):
-    """One connection in the status; pings in us, routes as MAC -> (dist, ping)."""
+    """One connection in the status; pings in us, routes as MAC -> (dist, ping), nodes as id -> hops."""
 
     number: int
     ping: int
     text: str
     routes: dict[str, tuple[int, int]]
+    nodes: dict[str, int]
 
 
 class StatusNode(NamedTuple):
@@ -44,9 +45,11 @@ def parse_status(text: str) -> Status:
         if head := re.match(r"connection (\d+)\s+ping (\d+)", part):
             found = re.findall(r"^ `--route to (\S+)\s+dist (\d+)\s+ping (\d+)", part, re.MULTILINE)
             routes = {mac: (int(dist), int(ping)) for mac, dist, ping in found}
-            links.append(StatusLink(int(head[1]), int(head[2]), part, routes))
+            offered = re.findall(r"^ `--node (\S+)\s+hops (\d+)", part, re.MULTILINE)
+            nodes = {node: int(hops) for node, hops in offered}
+            links.append(StatusLink(int(head[1]), int(head[2]), part, routes, nodes))
     local = re.findall(r"^route to (\S+)\s+via conn (-?\d+)\s+ping (\d+)\s+distance (\d+)", text, re.MULTILINE)
-    nodes = re.findall(r"^node (\S+)\s+via conn (-?\d+)\s+cost (\d+)\s+hops (\d+)\s+hosts (\d+)", text, re.MULTILINE)
+    ways = re.findall(r"^node (\S+)\s+via conn (-?\d+)\s+cost (\d+)\s+hops (\d+)\s+hosts (\d+)", text, re.MULTILINE)
     node = re.search(r"^node: (\S+)", text, re.MULTILINE)
     uptime = re.search(r"^uptime: ([\d.]+)s", text, re.MULTILINE)
     mac = re.search(r"^local interface: ([0-9a-f:]{17})", text, re.MULTILINE)
@@ -58,6 +61,6 @@ def parse_status(text: str) -> Status:
         links,
         {mac: (int(via), int(ping), int(dist)) for mac, via, ping, dist in local},
         node[1] if node else None,
-        {name: StatusNode(*map(int, numbers)) for name, *numbers in nodes},
+        {name: StatusNode(*map(int, numbers)) for name, *numbers in ways},
         text,
     )
