@@ -200,7 +200,8 @@ cdef class SendQueue:
         cdef uint8_t* at = self.reserve_proto(<uint32_t>packet.shape[0])
         if at == NULL:
             return False
-        memcpy(at, &packet[0], <size_t>packet.shape[0])
+        if packet.shape[0]:
+            memcpy(at, &packet[0], <size_t>packet.shape[0])
         return True
 
     def push_data(self, const uint8_t[::1] packet not None, uint32_t frames=1):
@@ -210,7 +211,8 @@ cdef class SendQueue:
             at = self.reserve_data(<uint32_t>packet.shape[0], frames)
         if at == NULL:
             return False
-        memcpy(at, &packet[0], <size_t>packet.shape[0])
+        if packet.shape[0]:
+            memcpy(at, &packet[0], <size_t>packet.shape[0])
         return True
 
     def pop(self):
