@@ -64,7 +64,7 @@ def check(words: Sequence[str]) -> None:
     credentials = TrustFiles().load(loaded.config)
     now = datetime.now(timezone.utc)
     endings = [ending.describe(now) for ending in find_endings(credentials, (), now)]
-    for remark in (*loaded.warnings, *credentials.warnings, *endings, *pending_remarks(loaded)):
+    for remark in (*loaded.warnings, *credentials.warnings, *endings, *remarks_on_unused(loaded)):
         print(f"cloudvpn: {remark}", file=sys.stderr)
     print("cloudvpn: the configuration is good")
 
@@ -75,16 +75,11 @@ def start(words: Sequence[str]) -> None:
     set_up(loaded.config.log_level)
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    for remark in pending_remarks(loaded):
+    for remark in remarks_on_unused(loaded):
         log.info("%s", remark)
     run_node(words, loaded.config)
 
 
-def pending_remarks(loaded: Loaded) -> list[str]:
-    """One line for each option that was set and changes nothing in this version."""
-    options = {name: BY_NAME[name.replace("-", "_")] for name in loaded.pending}
-    return [
-        f"{name}: accepted, but has no effect"
-        + (f" yet: comes with {option.pending}" if option.pending else f": {option.unused}")
-        for name, option in options.items()
-    ]
+def remarks_on_unused(loaded: Loaded) -> list[str]:
+    """One line for each option that was set and changes nothing."""
+    return [f"{name}: accepted, but has no effect: {BY_NAME[name.replace('-', '_')].unused}" for name in loaded.unused]

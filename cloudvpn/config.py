@@ -43,7 +43,7 @@ class Loaded:
 
     config: Config
     warnings: tuple[str, ...]
-    pending: tuple[str, ...]  # options that the user set and that have no effect in this version
+    unused: tuple[str, ...]  # options that the user set and that have no effect
 
 
 def load_file(path: str | os.PathLike[str]) -> Loaded:
@@ -217,8 +217,8 @@ class _Reader:
         if self.problems:
             raise ConfigError(self.problems + ([f"and {self.hidden} more"] if self.hidden else []))
         self._collect_warnings(config)
-        pending = tuple(row.name for key, row in OPTIONS.items() if key in self.seen and row.is_idle)
-        return Loaded(config, tuple(self.warnings), pending)
+        unused = tuple(row.name for key, row in OPTIONS.items() if key in self.seen and row.unused)
+        return Loaded(config, tuple(self.warnings), unused)
 
     def _check_files(self, open_to_others: Callable[[str, str], None]) -> None:
         """Only those that count: a path that a later line replaced need not be there."""

@@ -94,8 +94,6 @@ def _default(option: Option) -> str:
 
 
 def _remark(option: Option) -> str:
-    if option.pending:
-        return f" (no effect yet: comes with {option.pending})"
     if option.unused:
         return f" (accepted, no effect: {option.unused})"
     return "" if option.live else " (restart)"

@@ -204,8 +204,7 @@ class Option:
     help: str
     minimum: int | None = None
     maximum: int | None = None
-    pending: str = ""  # the feature that will give the option its effect; until then it is only checked
-    unused: str = ""  # why the option is accepted and will not get an effect
+    unused: str = ""  # why the option is accepted and changes nothing
     live: bool = False  # a reload of the configuration (SIGHUP) gives it its effect, others need a restart
     dashed: bool = False  # 2009 wrote the name with '-'
     aliases: tuple[str, ...] = ()
@@ -219,11 +218,6 @@ class Option:
     @property
     def is_list(self) -> bool:
         return isinstance(self.default, tuple)
-
-    @property
-    def is_idle(self) -> bool:
-        """Does setting it change nothing in this version?"""
-        return bool(self.pending or self.unused)
 
     @property
     def range(self) -> str:

@@ -126,7 +126,7 @@ def keep_running(running: Config, wanted: Config, most_links: int) -> tuple[Conf
         kept["max_connections"] = most_links
     differing = [
         escape(f"{OPTIONS[key].name} (from {OPTIONS[key].show(value)} to {OPTIONS[key].show(getattr(wanted, key))})")
-        for key, value in kept.items() if getattr(wanted, key) != value and not OPTIONS[key].is_idle
+        for key, value in kept.items() if getattr(wanted, key) != value and not OPTIONS[key].unused
     ]
     return replace(wanted, **kept), differing
 

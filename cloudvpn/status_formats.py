@@ -78,7 +78,8 @@ def _link_lines(link: LinkFacts) -> Iterator[str]:
     yield (f"connection {link.connection} \tping {link.ping_us} \troute count {link.route_count} "
            f"\t(fd {link.descriptor})")
     yield f" = connected to addr `{link.host} {link.port}'"
-    yield f" = certificate `{link.certificate}', {link.tls}, version {link.version}"
+    node = "" if link.node is None else f", node {link.node}"
+    yield f" = certificate `{link.certificate}', {link.tls}, version {link.version}{node}"
     yield f" = connected for {link.age_seconds:.6g} seconds"
     yield from _traffic_lines("", link.traffic)
     if link.dropped_frames or link.waiting_frames:
@@ -88,7 +89,7 @@ def _link_lines(link: LinkFacts) -> Iterator[str]:
     for offer in link.offers or ():
         yield f" `--route to {format_mac(offer.mac)} \tdist {offer.distance} \tping {offer.ping_us}"
     for way in link.node_offers or ():
-        yield f" `--node {way.node} \thops {way.hops} \tcost {way.cost_us}"
+        yield f" `--node {way.node} \thops {way.hops} \tcost {way.cost_us} \tnumber {way.sequence} \tlabel {way.label}"
 
 
 def _traffic_lines(label: str, traffic: TrafficFacts) -> Iterator[str]:
@@ -118,7 +119,9 @@ def _new_lines(facts: NodeFacts) -> Iterator[str]:
     hosts = Counter(route.node for route in facts.routes)
     for way in facts.nodes:
         yield (f"node {way.node} \tvia conn {way.connection} \tcost {way.cost_us} \thops {way.hops} "
-               f"\thosts {hosts[way.node]}")
+               f"\tnumber {way.sequence} \thosts {hosts[way.node]}")
+    for route in facts.routes:
+        yield f"host {format_mac(route.mac)} \t{route.kind} \tat {route.node or 'no node of version 2'}"
     routing = facts.routing
     yield f"ways changed: {_counters(routing.changes)}"
     yield f"ways announced: {_counters(routing.announcements)}; links slowed {routing.links_slowed}"

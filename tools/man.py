@@ -147,9 +147,7 @@ def facts(option: Option) -> Iterator[str]:
         yield f"Default: `{option.kind.show(option.default)}`."
     if option.range:
         yield f"Range: {option.range}."
-    if option.pending:
-        yield f"In this version it is checked and has no effect yet: that comes with {option.pending}."
-    elif not option.live and not option.is_idle:
+    if not option.live and not option.unused:
         yield "A change needs a restart."
 
 

@@ -329,7 +329,7 @@ def test_a_config_passes_the_check_of_the_daemon(mesh: Path) -> None:
     good("config", "alpha", "--dir", mesh, "--listen", "0.0.0.0", "15135", "--listen", "::", "15136",
          "--connect", "b.example.org", "15135", "--address", "10.77.0.1/24", "--address", "fd00::1/64")  # fmt: skip
     loaded = load_file(mesh / "alpha.conf")
-    assert loaded.warnings == () and loaded.pending == ()
+    assert loaded.warnings == () and loaded.unused == ()
     config = loaded.config
     assert config.key == mesh / "alpha.key" and config.cert == mesh / "alpha.crt"
     assert config.ca == (mesh / "ca.crt",) and config.crl == (mesh / "crl.pem",)

@@ -36,14 +36,15 @@ SPECIFIED = [
 
 LISTS = {"connect", "listen", "ca", "crl", "iface_address", "broadcast_filter_allow"}
 
-PENDING = {"learn_macs", "mac_age", "max_local_macs", "max_nodes", "max_link_claims", "poll_interval"}
+UNUSED = {"poll_interval"}
 
 # What SIGHUP does not give its effect.
 RESTART = {
     "user", "group", "chroot", "mlockall",
     "conn_timeout", "conn_keepalive", "iface", "tunctl", "iface_dev", "iface_device", "iface_persist", "mac",
     "iface_address", "iface_mtu", "iface_up_command", "br_id_cache_size", "route_max_dist", "max_remote_routes",
-    "report_ping_changes_above", "conn-mtu", "status-file", "iface_offload", "max_waiting_total",
+    "report_ping_changes_above", "max_nodes", "max_link_claims", "conn-mtu", "status-file", "iface_offload",
+    "max_waiting_total",
 }  # fmt: skip
 
 DEFAULTS = {
@@ -196,11 +197,11 @@ def test_lists_are_lists() -> None:
 
 
 def test_options_without_effect_are_marked() -> None:
-    assert {option.name for option in OPTIONS.values() if option.is_idle} == PENDING
+    assert {option.name for option in OPTIONS.values() if option.unused} == UNUSED
 
 
 def test_options_that_need_a_restart_are_marked() -> None:
-    assert {option.name for option in OPTIONS.values() if not option.live and not option.is_idle} == RESTART
+    assert {option.name for option in OPTIONS.values() if not option.live and not option.unused} == RESTART
 
 
 def test_every_option_has_a_good_and_a_bad_value_below() -> None:
@@ -262,6 +263,5 @@ def test_the_tables_hold_every_option_in_three_columns_and_mark_those_without_ef
     for row, option in zip(rows, OPTIONS.values(), strict=True):
         assert row.replace("\\|", "").count("|") == 4
         assert row.startswith(f"| {option.name} ")
-        assert ("no effect" in row) == option.is_idle
-        assert ("(restart)" in row) == (not option.is_idle and not option.live)
-    assert "(no effect yet: comes with routing version 2)" in options_table()
+        assert ("no effect" in row) == bool(option.unused)
+        assert ("(restart)" in row) == (not option.unused and not option.live)

@@ -29,7 +29,7 @@ def test_the_configurations_of_the_walk_through_are_good(tmp_path: Path) -> None
         config = tmp_path / "node.conf"
         config.write_text(text)
         loaded = load_file(config)
-        assert loaded.warnings == () and loaded.pending == ()
+        assert loaded.warnings == () and loaded.unused == ()
 
 
 def test_there_are_two_commands_and_the_makefile_has_them() -> None:

@@ -224,12 +224,13 @@ def test_only_live_options_change_and_the_others_are_named() -> None:
     running = Config(key_pass=PASSWORD, max_connections=8)
     wanted = Config(
         key_pass="neu", connect=(Endpoint("a", "1"),), conn_retry=SECOND, conn_mtu=9 << 10, mac=bytes(5) + b"\1",
-        iface_mtu=None, max_connections=9, learn_macs=True,
+        iface_mtu=None, max_connections=9, learn_macs=True, max_nodes=2000,
     )  # fmt: skip
     config, differing = keep_running(running, wanted, 8)
-    assert config == replace(running, key_pass="neu", connect=wanted.connect, conn_retry=SECOND)
+    assert config == replace(running, key_pass="neu", connect=wanted.connect, conn_retry=SECOND, learn_macs=True)
     assert differing == [
-        "mac (from not set to 00:00:00:00:00:01)", "conn-mtu (from 8k to 9k)", "max_connections (from 8 to 9)",
+        "mac (from not set to 00:00:00:00:00:01)", "max_nodes (from 1024 to 2000)", "conn-mtu (from 8k to 9k)",
+        "max_connections (from 8 to 9)",
     ]  # fmt: skip
     lowered, differing = keep_running(running, replace(running, max_connections=2), 8)
     assert lowered.max_connections == 2 and differing == []

@@ -27,10 +27,13 @@ from cloudvpn.facts import (
     LinkFacts,
     ListenerFacts,
     NodeFacts,
+    NodeOfferFacts,
     OfferFacts,
     RefusedFacts,
     RouteFacts,
+    RoutingFacts,
     TrafficFacts,
+    WayFacts,
 )  # fmt: skip
 from cloudvpn.help import facts_tables
 from cloudvpn.options import Config
@@ -42,8 +45,9 @@ needs_checkout = pytest.mark.skipif(not DOCS.exists(), reason="needs a checkout"
 
 KIB = 1024
 ONE, TWO = 0x4EACC95937D2, 0xBE8854E7D317
+A1, B2, C3 = "00000000000000a1", "00000000000000b2", "00000000000000c3"
 
-# The status of a node of 2009 that is the first of three, with the one line of a link that is new.
+# The status of a node of 2009 that is the first of three, with what is new of a link and of version 2.
 OF_2009 = """\
 cloudvpn status
 uptime: 3.50574s
@@ -54,12 +58,12 @@ listening sockets: 1
 connections: 2
 connection 0 \tping 1572 \troute count 2 \t(fd 6)
  = connected to addr `10.77.0.2 34504'
- = certificate `b', TLSv1.3, version 2
+ = certificate `b', TLSv1.3, version 2, node 00000000000000b2
  = connected for 3.38591 seconds
  >> in  4B/s, 0pkt/s; total 2.73KiB, 32pkt
  << out 8B/s, 0pkt/s; total 2.63KiB, 31pkt
- `--route to 4e:ac:c9:59:37:d2 \tdist 0 \tping 1
- `--route to be:88:54:e7:d3:17 \tdist 1 \tping 2979
+ `--node 00000000000000b2 \thops 0 \tcost 0 \tnumber 31 \tlabel 0
+ `--node 00000000000000c3 \thops 1 \tcost 2979 \tnumber 32 \tlabel 2970
 connection 1 \tping 1245 \troute count 2 \t(fd 7)
  = connected to addr `10.77.0.3 52842'
  = certificate `c', TLSv1.2, version 1
@@ -86,6 +90,14 @@ interface: tap0 up, offloads for TCP; 5 reads, 500 bytes, 6 writes, 600 bytes
 frames: from interface 11, to interface 12, from links 13, to links 14, copies 15
 dropped: short 1, queue_full 2
 routes refused: own 21, far 22, full 23; broadcast ids that came back after they were forgotten 24
+node: 00000000000000a1
+node 00000000000000a1 \tvia conn -1 \tcost 0 \thops 0 \tnumber 41 \thosts 1
+node 00000000000000b2 \tvia conn 0 \tcost 1574 \thops 1 \tnumber 42 \thosts 0
+host 4e:ac:c9:59:37:d2 \told \tat no node of version 2
+host be:88:54:e7:d3:17 \tfixed \tat 00000000000000a1
+ways changed: offer 51
+ways announced: refused 52; links slowed 54
+hosts: moves 53
 expiring: own certificate "a" expires on 2026-11-26 19:00 UTC, in 2 days: renew it
 handshakes: 9
 links: dials_failed 3, links_up 2
@@ -103,26 +115,33 @@ AS_JSON = {
          "traffic": {
              "received": {"bytes": 2796, "packets": 32, "bytes_per_second": 4.0, "packets_per_second": 0.25},
              "sent": {"bytes": 2693, "packets": 31, "bytes_per_second": 8.0, "packets_per_second": 0.25}},
-         "waiting_frames": 0, "dropped_frames": 0, "broadcasts_refused": 0,
-         "offers": [{"mac": "4e:ac:c9:59:37:d2", "distance": 0, "ping_us": 1},
-                    {"mac": "be:88:54:e7:d3:17", "distance": 1, "ping_us": 2979}]},
+         "waiting_frames": 0, "dropped_frames": 0, "broadcasts_refused": 0, "node": "00000000000000b2", "offers": None,
+         "node_offers": [
+             {"node": "00000000000000b2", "sequence": 31, "label": 0, "cost_us": 0, "hops": 0},
+             {"node": "00000000000000c3", "sequence": 32, "label": 2970, "cost_us": 2979, "hops": 1}]},
         {"connection": 1, "ping_us": 1245, "route_count": 2, "descriptor": 7, "host": "10.77.0.3", "port": 52842,
          "certificate": "c", "tls": "TLSv1.2", "version": 1, "age_seconds": 3.26625,
          "traffic": {
              "received": {"bytes": 40, "packets": 4, "bytes_per_second": 8.0, "packets_per_second": 0.25},
              "sent": {"bytes": 1018, "packets": 14, "bytes_per_second": 26.0, "packets_per_second": 0.25}},
-         "waiting_frames": 0, "dropped_frames": 0, "broadcasts_refused": 0,
+         "waiting_frames": 0, "dropped_frames": 0, "broadcasts_refused": 0, "node": None,
          "offers": [{"mac": "4e:ac:c9:59:37:d2", "distance": 2, "ping_us": 3827},
-                    {"mac": "be:88:54:e7:d3:17", "distance": 1, "ping_us": 2253}]},
+                    {"mac": "be:88:54:e7:d3:17", "distance": 1, "ping_us": 2253}], "node_offers": None},
     ],
     "traffic": {
         "received": {"bytes": 2836, "packets": 36, "bytes_per_second": 12.0, "packets_per_second": 0.25},
         "sent": {"bytes": 3707, "packets": 45, "bytes_per_second": 34.0, "packets_per_second": 0.25}},
-    "routes": [{"mac": "4e:ac:c9:59:37:d2", "connection": 0, "ping_us": 1575, "distance": 1},
-               {"mac": "be:88:54:e7:d3:17", "connection": -1, "ping_us": 1, "distance": 0}],
+    "routes": [{"mac": "4e:ac:c9:59:37:d2", "connection": 0, "ping_us": 1575, "distance": 1, "kind": "old",
+                "node": None},
+               {"mac": "be:88:54:e7:d3:17", "connection": -1, "ping_us": 1, "distance": 0, "kind": "fixed",
+                "node": "00000000000000a1"}],
     "frames": {"from_interface": 11, "to_interface": 12, "from_links": 13, "to_links": 14, "copies": 15},
     "dropped": {"short": 1, "queue_full": 2},
     "routes_refused": {"own": 21, "far": 22, "full": 23},
+    "node_id": "00000000000000a1",
+    "nodes": [{"node": "00000000000000a1", "connection": -1, "cost_us": 0, "hops": 0, "sequence": 41},
+              {"node": "00000000000000b2", "connection": 0, "cost_us": 1574, "hops": 1, "sequence": 42}],
+    "routing": {"changes": {"offer": 51}, "announcements": {"refused": 52}, "hosts": {"moves": 53}, "links_slowed": 54},
     "ids_came_back": 24,
     "expiring": [{"what": 'own certificate "a"', "time": "2026-11-26T19:00:00.000000Z", "remedy": "renew it"}],
     "handshakes": 9,
@@ -141,12 +160,16 @@ def example() -> NodeFacts:
         1, "0.1.0", 77, time, 3.50574, InterfaceFacts("tap0", TWO, True, ("TCP",), 5, 500, 6, 600),
         [ListenerFacts("0.0.0.0", 15135)],
         [LinkFacts(0, 1572, 2, 6, "10.77.0.2", 34504, "b", "TLSv1.3", 2, 3.38591,
-                   traffic((2796, 32, 4), (2693, 31, 8)), 0, 0, 0, [OfferFacts(ONE, 0, 1), OfferFacts(TWO, 1, 2979)]),
+                   traffic((2796, 32, 4), (2693, 31, 8)), 0, 0, 0, B2, None,
+                   [NodeOfferFacts(B2, 31, 0, 0, 0), NodeOfferFacts(C3, 32, 2970, 2979, 1)]),
          LinkFacts(1, 1245, 2, 7, "10.77.0.3", 52842, "c", "TLSv1.2", 1, 3.26625,
-                   traffic((40, 4, 8), (1018, 14, 26)), 0, 0, 0, [OfferFacts(ONE, 2, 3827), OfferFacts(TWO, 1, 2253)])],
+                   traffic((40, 4, 8), (1018, 14, 26)), 0, 0, 0, None,
+                   [OfferFacts(ONE, 2, 3827), OfferFacts(TWO, 1, 2253)], None)],
         traffic((2836, 36, 12), (3707, 45, 34)),
-        [RouteFacts(ONE, 0, 1575, 1), RouteFacts(TWO, -1, 1, 0)],
-        FrameFacts(11, 12, 13, 14, 15), {"short": 1, "queue_full": 2}, RefusedFacts(21, 22, 23), 24,
+        [RouteFacts(ONE, 0, 1575, 1, "old", None), RouteFacts(TWO, -1, 1, 0, "fixed", A1)],
+        FrameFacts(11, 12, 13, 14, 15), {"short": 1, "queue_full": 2}, RefusedFacts(21, 22, 23), A1,
+        [WayFacts(A1, -1, 0, 0, 41), WayFacts(B2, 0, 1574, 1, 42)],
+        RoutingFacts({"offer": 51}, {"refused": 52}, {"moves": 53}, 54), 24,
         [ExpiringFacts('own certificate "a"', time + timedelta(days=2), "renew it")],
         9, {"dials_failed": 3, "links_up": 2},
     )  # fmt: skip
@@ -183,13 +206,15 @@ def changes(facts: Any, path: str = "") -> Iterator[Change]:
             yield from changes(value, f"{path}.{name}")
             if isinstance(value, list):
                 yield f"{path}.{name}[]", value.pop
-        else:
+        elif name not in ("offers", "node_offers"):     # null: of the other version, or not asked for
             yield f"{path}.{name}", lambda put=put, value=value: put(another(value))
 
 
 def another(value: Any) -> Any:
     if isinstance(value, bool):
         return not value
+    if value is None:
+        return "x"
     if isinstance(value, (int, float)):
         return value // 2 + 1_000_000
     return value + {str: "x", tuple: ("UDP",), datetime: timedelta(days=1)}[type(value)]
@@ -218,8 +243,8 @@ def test_what_is_not_there_is_told_in_both_forms() -> None:
     assert json.loads(as_json(gone))["interface"]["mac"] is None
     brief = copy.deepcopy(example())
     for link in brief.links:
-        link.offers = None
-    assert "--route" not in as_text(brief)
+        link.offers = link.node_offers = None
+    assert "--route" not in as_text(brief) and "--node" not in as_text(brief)
     assert [link["offers"] for link in json.loads(as_json(brief))["links"]] == [None, None]
     assert "links: none yet\n---\n" in as_text(replace(example(), events={}))
 
@@ -243,7 +268,7 @@ def test_every_name_of_the_json_is_in_the_tables() -> None:
     def names(value: Any, key: str = "") -> Iterator[str]:
         for part in value if isinstance(value, list) else []:
             yield from names(part)
-        if isinstance(value, dict) and key not in ("dropped", "events"):
+        if isinstance(value, dict) and key not in ("dropped", "events", "changes", "announcements", "hosts"):
             for name, part in value.items():
                 yield name
                 yield from names(part, name)
