@@ -60,7 +60,7 @@ class LinkFacts:
 
     connection: int = fact("number of the link, given again when it is gone")
     ping_us: int = fact("last measured; 0: not yet", "us")
-    route_count: int = fact("routes that the peer announces; in version 2 hosts", "routes")
+    route_count: int = fact("routes that the peer announces; in version 2 hosts that are reached by it", "routes")
     descriptor: int = fact("of its socket")
     host: str = fact("address of the peer")
     port: int = fact("of the peer")

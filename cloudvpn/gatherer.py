@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from datetime import datetime, timezone
 
 from cloudvpn import __version__
@@ -45,6 +46,8 @@ class Gatherer:
 
     def gather(self, with_offers: bool) -> NodeFacts:
         mesh, switch, routes = self.mesh, self.mesh.switch, self.mesh.switch.routes
+        known = switch.known()
+        led_to = Counter(port for _, port, *_ in known)
         now, time = mesh.loop.time(), datetime.now(timezone.utc)
         seconds = max(now - self.gathered, 1e-6)
         links = sorted((link for link in mesh.links if link.index), key=lambda link: link.index)
@@ -57,10 +60,10 @@ class Gatherer:
             uptime_seconds=now - self.begun,
             interface=None if self.interface is None else interface_facts(self.interface),
             listeners=[ListenerFacts(*listener.socket.getsockname()[:2]) for listener in mesh.listeners],
-            links=[self.link_facts(link, now, seconds, with_offers) for link in links],
+            links=[self.link_facts(link, now, seconds, with_offers, led_to[link.index]) for link in links],
             traffic=traffic_facts(total, self.total_before, seconds),
             routes=[RouteFacts(mac, port - 1, ping, dist, kind, name_node(owner))
-                    for mac, port, ping, dist, kind, owner in switch.known()],
+                    for mac, port, ping, dist, kind, owner in known],
             frames=FrameFacts(switch.frames_from_tap, switch.frames_to_tap, switch.frames_from_links,
                               switch.frames_to_links, switch.copies),
             dropped=switch.dropped(),
@@ -80,7 +83,7 @@ class Gatherer:
         self.gathered = now
         return facts
 
-    def link_facts(self, link: Link, now: float, seconds: float, with_offers: bool) -> LinkFacts:
+    def link_facts(self, link: Link, now: float, seconds: float, with_offers: bool, led_to: int) -> LinkFacts:
         switch, info = self.mesh.switch, link.info
         offers = node_offers = None
         if with_offers and link.version == 1:
@@ -91,7 +94,7 @@ class Gatherer:
         return LinkFacts(
             connection=link.index - 1,
             ping_us=link.echo.ping,
-            route_count=(switch.routes if link.version == 1 else switch.hosts).count_of(link.index),
+            route_count=switch.routes.count_of(link.index) if link.version == 1 else led_to,
             descriptor=info.descriptor,
             host=info.remote[0],
             port=info.remote[1],

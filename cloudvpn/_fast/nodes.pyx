@@ -29,8 +29,10 @@ cdef int64_t FORGET_US = 180_000_000
 cdef int64_t RETRY_FORGET_US = 1_000_000
 
 
-cdef inline bint is_much_better(uint32_t cost, uint32_t than) noexcept nogil:
-    return cost < than and than - cost >= BETTER_US and <uint64_t>10 * (than - cost) >= than
+cdef inline bint is_worth_it(uint32_t cost, uint8_t hops, uint32_t than, uint8_t than_hops) noexcept nogil:
+    """Whether a way is worth a change: it is much better, or no worse with fewer hops."""
+    return cost <= than and (
+        hops < than_hops or than - cost >= BETTER_US and <uint64_t>10 * (than - cost) >= than)
 
 
 cdef class NodeTable(OfferTable):
@@ -249,34 +251,36 @@ cdef class NodeTable(OfferTable):
         cdef uint32_t cost = self.cost_by(slot, port)
         if node.port == port:
             # No worse than it was, it stays the best: no need to look at the others.
-            if feasible and cost <= node.metric:
+            if feasible and cost <= node.metric and self.hops_by(slot, port) <= node.hops:
                 self.take(slot, port)
             else:
                 self.select(slot)
-        elif feasible and (node.port == NO_PORT or is_much_better(cost, node.metric)):
+        elif feasible and (node.port == NO_PORT or is_worth_it(
+                cost, self.hops_by(slot, port), node.metric, node.hops)):
             self.take(slot, port)
         elif node.port == NO_PORT:
             self.check_starving(slot)
 
     cdef void select(self, uint32_t slot) noexcept:
-        """The feasible offer of least cost, then fewest hops, then the lowest port; the one in use is preferred."""
-        cdef uint32_t port = self.nodes[slot].offers, best = NO_PORT, least = PING_INFINITE, current = PING_INFINITE
-        cdef uint32_t cost
-        cdef const Offer* offer
+        """The feasible offer of least cost, then fewest hops, then the lowest port; if one is in use, of those worth it."""
+        cdef uint32_t current = self.nodes[slot].port, port = self.nodes[slot].offers, best = NO_PORT
+        cdef uint32_t cost, least = PING_INFINITE, now = PING_INFINITE
+        cdef uint8_t hops, fewest = 0, hops_now = 0
+        if current != NO_PORT and self.has_offer(slot, current) and self.is_feasible(slot, current):
+            best = current
+            now = self.cost_by(slot, current)
+            hops_now = self.hops_by(slot, current)
         while port != NO_PORT:
-            offer = &self.neighbours[port].offers[slot]
-            if self.is_feasible(slot, port):
-                cost = self.cost_by(slot, port)
-                if port == self.nodes[slot].port:
-                    current = cost
-                if cost < least or cost == least and (
-                        offer.hops < self.neighbours[best].offers[slot].hops
-                        or offer.hops == self.neighbours[best].offers[slot].hops and port < best):
-                    best = port
-                    least = cost
-            port = offer.older
-        if current != PING_INFINITE and not is_much_better(least, current):
-            best = self.nodes[slot].port
+            cost = self.cost_by(slot, port)
+            hops = self.hops_by(slot, port)
+            if self.is_feasible(slot, port) and (
+                    now == PING_INFINITE or is_worth_it(cost, hops, now, hops_now)) and (
+                    least == PING_INFINITE or cost < least or cost == least and (
+                        hops < fewest or hops == fewest and port < best)):
+                best = port
+                least = cost
+                fewest = hops
+            port = self.neighbours[port].offers[slot].older
         self.take(slot, best)
 
     cdef void take(self, uint32_t slot, uint32_t port) noexcept:

@@ -96,6 +96,8 @@ cdef class OfferTable(Announcer):
     cdef void remove_offer(self, uint32_t slot, uint32_t port) noexcept
     cdef uint32_t cost_by(self, uint32_t slot, uint32_t port) noexcept nogil
     cdef bint is_feasible(self, uint32_t slot, uint32_t port) noexcept nogil
+    cdef uint8_t hops_by(self, uint32_t slot, uint32_t port) noexcept nogil
+    cdef bint has_offer(self, uint32_t slot, uint32_t port) noexcept nogil
     cdef uint32_t checked(self, uint32_t port) except? 0xFFFFFFFF
 
 

@@ -139,6 +139,12 @@ cdef class OfferTable(Announcer):
             return PING_INFINITE
         return <uint32_t>min(<uint64_t>offer.metric + neighbour.cost, <uint64_t>PING_INFINITE)
 
+    cdef uint8_t hops_by(self, uint32_t slot, uint32_t port) noexcept nogil:
+        return min(self.neighbours[port].offers[slot].hops, <uint8_t>HOPS_MAX) + 1
+
+    cdef bint has_offer(self, uint32_t slot, uint32_t port) noexcept nogil:
+        return self.neighbours[port].offers != NULL and self.neighbours[port].offers[slot].present
+
     cdef bint is_feasible(self, uint32_t slot, uint32_t port) noexcept nogil:
         cdef const Node* node = &self.nodes[slot]
         cdef const Offer* offer = &self.neighbours[port].offers[slot]

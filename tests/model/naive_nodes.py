@@ -192,10 +192,10 @@ class NaiveNodeTable:
         best = min(
             feasible, key=lambda port: (self.cost(port, node), self.offers[port][node].hops, port), default=None)
         old = self.ways.get(node)
-        if old is not None and best is not None and old.port in feasible:
-            gain = self.cost(old.port, node) - self.cost(best, node)
-            if gain < 2000 or gain * 10 < self.cost(old.port, node):
-                best = old.port
+        if old is not None and old.port in feasible:
+            worth = [port for port in feasible if self.is_worth_it(port, old.port, node)]
+            best = min(
+                worth, key=lambda port: (self.cost(port, node), self.offers[port][node].hops, port), default=old.port)
         if best is None:
             self.ways.pop(node, None)
         else:
@@ -218,6 +218,11 @@ class NaiveNodeTable:
             self.forget_at[node] = self.now + 180 * SECOND
         elif node not in self.distances:
             self.forget_at[node] = self.now
+
+    def is_worth_it(self, port: int, current: int, node: int) -> bool:
+        gain = self.cost(current, node) - self.cost(port, node)
+        much = gain >= 2000 and gain * 10 >= self.cost(current, node)
+        return gain >= 0 and (much or self.offers[port][node].hops < self.offers[current][node].hops)
 
     # Announcements.
 
