@@ -27,7 +27,10 @@ class StatusNode(NamedTuple):
 
 
 class Status(NamedTuple):
-    """The status file, as far as it is there; `routes` is MAC -> (connection, ping in us, distance)."""
+    """The status file, as far as it is there.
+
+    `routes` is MAC -> (connection, ping in us, distance), `hosts` MAC -> (kind, node).
+    """
 
     uptime: float | None
     mac: str | None
@@ -36,6 +39,7 @@ class Status(NamedTuple):
     routes: dict[str, tuple[int, int, int]]
     node: str | None
     nodes: dict[str, StatusNode]
+    hosts: dict[str, tuple[str, str]]
     text: str
 
 
@@ -49,7 +53,8 @@ def parse_status(text: str) -> Status:
             nodes = {node: int(hops) for node, hops in offered}
             links.append(StatusLink(int(head[1]), int(head[2]), part, routes, nodes))
     local = re.findall(r"^route to (\S+)\s+via conn (-?\d+)\s+ping (\d+)\s+distance (\d+)", text, re.MULTILINE)
-    ways = re.findall(r"^node (\S+)\s+via conn (-?\d+)\s+cost (\d+)\s+hops (\d+)\s+hosts (\d+)", text, re.MULTILINE)
+    ways = re.findall(r"^node (\S+)\s+via conn (-?\d+)\s+cost (\d+)\s+hops (\d+)\s.*hosts (\d+)$", text, re.MULTILINE)
+    hosts = re.findall(r"^host (\S+)\s+(\w+)\s+at (.+)$", text, re.MULTILINE)
     node = re.search(r"^node: (\S+)", text, re.MULTILINE)
     uptime = re.search(r"^uptime: ([\d.]+)s", text, re.MULTILINE)
     mac = re.search(r"^local interface: ([0-9a-f:]{17})", text, re.MULTILINE)
@@ -62,5 +67,6 @@ def parse_status(text: str) -> Status:
         {mac: (int(via), int(ping), int(dist)) for mac, via, ping, dist in local},
         node[1] if node else None,
         {name: StatusNode(*map(int, numbers)) for name, *numbers in ways},
+        {mac: (kind, place) for mac, kind, place in hosts},
         text,
     )

@@ -249,6 +249,7 @@ def test_the_status_names_all_nodes_and_hosts_with_next_hop_and_cost(lab: Lab) -
     assert (near.via, near.hops, near.hosts, far.via, far.hops, far.hosts) == (0, 1, 1, 0, 2, 2)
     assert 0 < near.cost < far.cost
     assert known.routes[host.hex(":")][::2] == (0, 2)
+    assert known.hosts[host.hex(":")] == ("learned", ids[c])
     routes = {route["mac"]: route for route in read_json(c)["routes"]}
     assert [(routes[mac]["kind"], routes[mac]["node"], routes[mac]["distance"])
             for mac in (host.hex(":"), read_json(c)["interface"]["mac"], known.mac)] == [
