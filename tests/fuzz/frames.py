@@ -15,9 +15,18 @@ from cloudvpn._fast.segment import cut
 from cloudvpn._fast.sendq import SendQueue
 from cloudvpn._fast.switch import Switch
 from cloudvpn._fast.tapport import TapPort
-from cloudvpn._fast.wire import bare_packet, bulk_packet, frame_packet, hello_packet, read_packets, route_packet
+from cloudvpn._fast.wire import (
+    bare_packet,
+    bulk_packet,
+    frame_packet,
+    hello_packet,
+    hosts_packet,
+    node_routes_packet,
+    read_packets,
+    route_packet,
+)
 from tests.fuzz.reader import Reader
-from tests.fuzz.steps import Peer, assert_conserved, assert_empty, node_with
+from tests.fuzz.steps import Peer, assert_all_is_forgotten, assert_conserved, assert_empty, node_with
 from tests.model import naive_offload as naive
 from tests.model.naive_offload import PLAIN, Offload
 from tests.model.test_coalesce_twin import without_free_id
@@ -134,7 +143,7 @@ def tap(data: bytes) -> None:
     traits = reader.number()
     has_offloads, takes_udp, version = bool(traits & 1), bool(traits & 2), 1 + (traits >> 2 & 1)
     kernel, ours = ends()
-    node = node_with(max_frame=9000, max_ports=4, max_data=4096)
+    node = node_with(max_frame=9000, max_ports=4, max_nodes=4, max_link_claims=4)
     switch, far = node.switch, Peer()
     refused = switch.dropped()["tap_refused"]
     lost: list[int] = []
@@ -142,7 +151,7 @@ def tap(data: bytes) -> None:
     port.open(ours.fileno(), has_offloads, takes_udp)
     switch.set_tap(port, node.mac)
     learn(switch, far, version, node.mesh.now)
-    frames = [header_and_frame(reader.take(reader.number(2) & 0x1FFF)) for _ in range(traits >> 4)]
+    frames = [with_ip_checksum(*header_and_frame(reader.take(reader.number(2) & 0x1FFF))) for _ in range(traits >> 4)]
     if not has_offloads:
         frames = [(PLAIN, frame) for _, frame in frames]
 
@@ -152,8 +161,10 @@ def tap(data: bytes) -> None:
     port.readable()
     assert plain(sent_by(far)) == [piece for piece in fitting(frames) if piece[:6] != OWN]
 
+    egress = switch.node_id if traits & 8 else 0
     for offload, frame in frames:
-        far.written += bulk_packet(OWN + frame[6:], offload) if version == 2 else frame_packet(OWN + frame[6:])
+        own = OWN + frame[6:]
+        far.written += bulk_packet(own, offload, egress=egress) if version == 2 else frame_packet(own)
     assert switch.receive(far, far.written, node.mesh.now) == len(far.written)
     written = list(drain(kernel))
     if switch.dropped()["tap_refused"] == refused:  # many small ones do not fit the socket
@@ -161,17 +172,34 @@ def tap(data: bytes) -> None:
         handed = [header_and_frame(one) if has_offloads else (PLAIN, one) for one in written]
         assert Counter(map(without_free_id, plain(handed))) == Counter(map(without_free_id, fitting(came)))
     assert not lost
-    switch.detach(far)
+    switch.detach(far, node.mesh.now)
     assert_conserved(switch)
     assert_empty(switch)
+    assert_all_is_forgotten(node)
+
+
+def with_ip_checksum(offload: Offload, frame: bytes) -> tuple[Offload, bytes]:
+    """As kernels hand over super-frames. One of a single piece leaves as a plain frame, its IP header as it is."""
+    layers = naive.find_layers(frame)
+    if layers is None or offload[1] == 0 or pieces_of(frame, offload) is None:
+        return offload, frame
+    right = bytearray(frame)
+    naive.write_lengths(right, layers)  # which are right already
+    return offload, bytes(right)
 
 
 def learn(switch: Switch, far: Peer, version: int, now: int) -> None:
     """The port has a peer that answers, behind which PEER is; what was written to it is forgotten."""
     switch.attach(far, SendQueue(64, 4096), now, version)
     far.look()
-    greeting = hello_packet(0xAA) if version == 2 else b""
-    switch.receive(far, greeting + bare_packet(6, far.asked[0]) + route_packet(1, [(PEER, 0, 1)]), now + 1)
+    answer = bare_packet(6, far.asked[0])
+    if version == 1:
+        said = answer + route_packet(1, [(PEER, 0, 1)])
+    else:
+        said = hello_packet(0xAA) + answer + node_routes_packet([(0xAA, 1, 0, 0, 0)]) + hosts_packet(
+            [(PEER, 1, 0, 0xAA, 1, 0)])  # fmt: skip
+    switch.receive(far, said, now + 1)
+    assert switch.way_to(PEER) == far.index
     far.look()
     far.written = b""
 
@@ -180,7 +208,7 @@ def sent_by(far: Peer) -> list[tuple[Offload, bytes]]:
     packets, used = read_packets(far.written, far.version)
     assert used == len(far.written)
     far.written = b""
-    return [(packet[-2] if packet[0] == 8 else PLAIN, packet[-1]) for packet in packets]
+    return [(packet[-2] if packet[0] == 8 else PLAIN, packet[-1]) for packet in packets if packet[0] in (3, 4, 8)]
 
 
 def plain(frames: list[tuple[Offload, bytes]]) -> list[bytes]:

@@ -46,7 +46,7 @@ def streams() -> Iterator[bytes]:
     old = [route_packet(1, ROUTES), route_packet(2, ROUTES), frame_packet(FRAME), broadcast_packet(7, FRAME),
            bare_packet(5, 1), bare_packet(6, 2), bare_packet(7, 3)]  # fmt: skip
     offload, frame = FLOWS[0].super_frame(b"x" * 300, 100)
-    new = [hello_packet(9), *old[:2], *old[3:], bulk_packet(FRAME), bulk_packet(frame, offload),
+    new = [hello_packet(9), *old[3:], bulk_packet(FRAME), bulk_packet(frame, offload),
            node_routes_packet([(1, 2, 3, 4, 5)]), seq_requests_packet([(1, 2, 3)]),
            hosts_packet([(ROUTES[0][0], 1, 2, 3, 4, 5)])]  # fmt: skip
     for version, packets in ((0, old), (1, new)):
@@ -59,27 +59,35 @@ def links() -> Iterator[bytes]:
         yield stream[:1] + bytes([number % 4]) + stream[1:]
 
 
-def routes() -> Iterator[bytes]:
-    rows = bytes([3, 0, 0, 0, 5, 1, 1, 0, 9, 2, 2, 0x83])
-    measured = bytes([0, 4, 0, 100, 1, 4, 0, 200])
-    yield bytes([0, 0]) + measured + bytes([0, 0]) + rows + bytes([1, 1]) + rows + bytes([0, 7, 0, 5, 1, 1, 0, 6, 0, 7])
-    yield bytes([1, 1]) + (measured + bytes([2, 0]) + rows + bytes([0, 7])) * 3
-    yield bytes([2, 2]) + measured * 2 + bytes([0, 1, 1, 0, 0, 0x86, 0, 7])
+def tables(seed: int) -> Iterator[bytes]:
+    """What the bytes choose is as good as any other choice; the first one is that of the limits."""
+    chance = random.Random(seed)
+    for number in range(12):
+        yield bytes([number << 4]) + chance.randbytes(600)
 
 
 def switch() -> Iterator[bytes]:
-    peers = bytes([0, 0, 9, 0, 1, 9, 8, 0, 2, 8, 1, 2])  # a port of each version, answers
-    known = bytes([9, 0, 0, 2, 1, 0, 0, 5, 2, 1, 0, 9])
-    sent = bytes([4, 0x80, 40, 1, 0]) + bytes(40) + bytes([1])
-    more = bytes([0x32, 10, 0, 4, 9, 0x80, 20, 5, 1]) + bytes(20)
-    yield bytes([0]) + peers + known + sent * 2 + more + bytes([1, 0])
-    old, new = route_packet(1, ROUTES) + frame_packet(FRAME), bulk_packet(FRAME) + bare_packet(5, 1)
-    for version, stream in enumerate((old, new)):
-        yield bytes([version]) + peers + bytes([7, version]) + sized(stream) + bytes([0x22, 0x52, 0x52])
+    peers = bytes([0, 0, 9, 0, 1, 9, 0, 0x28, 0, 0, 0x28, 1, 0])  # a port of each version, answers
+    old = bytes([9, 0, 8, 2, 1, 0, 0, 5, 2, 1, 0, 9])  # routes of version 1, then nodes and a host of version 2
+    new = bytes([9, 1, 7, 2, 0, 1, 0, 0, 0, 0, 5, 1, 0, 9, 3, 1, 9, 1, 10, 2, 3, 1, 0, 1, 1, 0, 0, 4, 3, 0, 6, 1, 0, 0])
+    known = peers + old + new + b"\x33"
+    sent = b"".join(bytes([4, 0x80, 40, to, 0]) + bytes(40) + b"\1" for to in (1, 3, 4))
+    passed = b"".join(
+        bytes([10, port, 5, 0x80, 20, to, 1]) + bytes(20) + bytes([1, 9, egress, 0][: 4 * port])
+        for port, to, egress in ((0, 3, 0), (1, 1, 8), (1, 0, 8), (1, 3, 6), (0, 6, 0))
+    )
+    lost = bytes([9, 1, 7, 1, 0, 1, 0xFF, 0xFF, 0, 0, 0x53, 1, 0])
+    for traits in range(4):
+        yield bytes([traits]) + known + sent * 2 + passed + lost + sent + b"\x32"
+    asked = bytes([9, 1, 9, 2, 7, 9, 3, 0, 2, 3, 0x32, 9, 1, 2, 2, 0, 0x33])
+    yield bytes([2]) + known + asked + sent
+    streams = route_packet(1, ROUTES) + frame_packet(FRAME), bulk_packet(FRAME) + bare_packet(5, 1)
+    for version, stream in enumerate(streams):
+        yield bytes([version]) + peers + bytes([7, version]) + sized(stream) + bytes([0x23, 0x53, 0x53])
     for flow in FLOWS[:4]:
         offload, frame = flow.super_frame(b"z" * 200, 64)
         header = bytes([0, *offload[:2]]) + struct.pack(">HHHH", *offload[2:])
-        yield bytes([0]) + peers + known + (bytes([4]) + struct.pack(">H", len(frame)) + frame + header) * 2 + b"\x42"
+        yield bytes([0]) + known + (bytes([4]) + struct.pack(">H", len(frame)) + frame + header) * 2 + b"\x43"
 
 
 def segments() -> Iterator[bytes]:
@@ -105,7 +113,7 @@ def taps() -> Iterator[bytes]:
     for number, flow in enumerate(FLOWS):
         offload, frame = flow.super_frame(b"y" * 220, 70)
         parts = sized(struct.pack(HEADER, *offload) + frame) + sized(bytes(10) + FRAME)
-        for traits in (1, 3, 5, 7, 0, 4)[number % 3 :: 3]:
+        for traits in (1, 3, 5, 7, 0, 12, 13, 15)[number % 3 :: 3]:
             yield bytes([0x40 | traits]) + parts * 2
 
 
@@ -146,7 +154,8 @@ def certificates() -> Iterator[bytes]:
         yield b"".join(piece(0, pem(*pair)) for pair in zip(labels, parts, strict=True))
 
 
-SEEDS = {"stream": streams, "link": links, "routes": routes, "switch": switch, "segment": segments,
+SEEDS = {"stream": streams, "link": links, "routes": lambda: tables(3), "nodes": lambda: tables(4),
+         "hosts": lambda: tables(5), "switch": switch, "segment": segments,
          "coalesce": trains, "tap": taps, "config": configs, "command": commands, "addresses": values,
          "certificates": certificates}  # fmt: skip
 

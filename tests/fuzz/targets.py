@@ -13,7 +13,9 @@ CORPUS: Final = Path(__file__).with_name("corpus")
 COMPILED: Final = {
     "stream": "streams.parse",
     "link": "streams.link",
-    "routes": "routes.routes",
+    "routes": "tables.routes",
+    "nodes": "tables.nodes",
+    "hosts": "tables.hosts",
     "switch": "steps.steps",
     "segment": "frames.segment",
     "coalesce": "frames.join",

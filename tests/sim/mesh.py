@@ -164,6 +164,8 @@ class Node:
             keepalive=limit("keepalive", 5 * SECOND),
             timeout=limit("timeout", 60 * SECOND),
             max_waiting=limit("max_waiting", 1 << 28),
+            max_nodes=limit("max_nodes", 1024),
+            max_link_claims=limit("max_link_claims", 65536),
         )
         self.switch.beat(self.mesh.now, self.mesh.now // SECOND)
         self.switch.set_learning(limit("learn_macs", False), limit("mac_age", 300 * SECOND), limit("max_local", 4096))
