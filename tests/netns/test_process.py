@@ -38,8 +38,9 @@ connection \d+ \tping \d+ \troute count 1 \t\(fd \d+\)
 )* = connected for [\d.]+ seconds
  >> in  {RATE}
  << out {RATE}
- `--route to {ADDRESS} \tdist 0 \tping 1
----
+ `--node [0-9a-f]{{16}} \thops 0 \tcost 0 \tnumber \d+ \tlabel 0
+( `--node .*
+)*---
 
  >> total in  {RATE}
  << total out {RATE}
@@ -105,9 +106,9 @@ def test_no_words_at_all_are_an_error() -> None:
 
 def test_check_tells_a_good_configuration_from_each_mistake_of_a_bad_one(tmp_path: Path) -> None:
     keys = identity("A")
-    good = cloudvpn("--check", write_config(tmp_path / "good.conf", keys, "learn_macs yes"))
+    good = cloudvpn("--check", write_config(tmp_path / "good.conf", keys, "poll_interval 5ms"))
     assert (good.returncode, good.stdout) == (0, "cloudvpn: the configuration is good\n")
-    assert "cloudvpn: learn_macs: accepted, but has no effect yet: comes with routing version 2\n" in good.stderr
+    assert "cloudvpn: poll_interval: accepted, but has no effect: 2009 needed it on Win32\n" in good.stderr
 
     write_config(tmp_path / "more.conf", keys, "mac 03:00:00:00:00:01")
     lines = ["conect 10.0.0.1 4000", "# fine", "conn_retry soon", "max_connections 70000", "@include more.conf",
@@ -264,12 +265,11 @@ def test_the_log_is_a_line_an_event_with_a_time_or_for_the_journal_a_priority(la
     log = lab.directory / "journal.log"
     log.touch()
     stream = f"JOURNAL_STREAM={log.stat().st_dev}:{log.stat().st_ino}"
-    lines = ["listen 127.0.0.1 0", "learn_macs yes", "learn_macs yes", "poll_interval 5ms"]
+    lines = ["listen 127.0.0.1 0", "poll_interval 4ms", "poll_interval 5ms"]
     plain = lab.node("a", *lines, name="plain", command=["env", "JOURNAL_STREAM=1:1", *DAEMON])
     journal = lab.node("a", *lines, name="journal", command=["env", stream, *DAEMON])
     quiet = lab.node("a", *lines, "log_level error", name="quiet")
     events = [
-        ("info", "learn_macs: accepted, but has no effect yet: comes with routing version 2"),
         ("info", "poll_interval: accepted, but has no effect: 2009 needed it on Win32"),
         ("warning", 'ca: "lab" has no CRL: its certificates cannot be revoked'),
         ("info", rf"cloudvpn {re.escape(__version__)}, process \d+"),
