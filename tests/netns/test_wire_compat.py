@@ -88,6 +88,8 @@ class Mesh:
         self.node = lab.node("a", line, *common, *daemon.lines(), *lines, command=daemon.command, kind=shape.kind)
         host = lab.host("a")
         lab.until(lambda: host.has("tap0"), 15, "tap0")
+        if daemon is OURS:      # it gives the interface its MAC after it has made it
+            self.node.wait_log("interface tap0, MAC ", 15)
         host.ip("link set tap0 up mtu 9000")
         self.mac = host.mac("tap0")
         self.tap = host.frames("tap0")
