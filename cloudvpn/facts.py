@@ -115,6 +115,7 @@ class WayFacts:
     cost_us: int = fact("of the whole way: smoothed pings + 2 for each link", "us")
     hops: int = fact("of the whole way", "links")
     sequence: int = fact("number that the node raises when its surroundings change")
+    label: int = fact("least cost that we ever had under this number; only peers with a lower one are used", "us")
 
 
 @dataclass(slots=True)

@@ -47,6 +47,7 @@ class Gatherer:
     def gather(self, with_offers: bool) -> NodeFacts:
         mesh, switch, routes = self.mesh, self.mesh.switch, self.mesh.switch.routes
         known = switch.known()
+        labels = {node: label for node, _, label in switch.nodes.distances()}
         led_to = Counter(port for _, port, *_ in known)
         now, time = mesh.loop.time(), datetime.now(timezone.utc)
         seconds = max(now - self.gathered, 1e-6)
@@ -69,7 +70,7 @@ class Gatherer:
             dropped=switch.dropped(),
             routes_refused=RefusedFacts(routes.refused_own, routes.refused_far, routes.refused_full),
             node_id=f"{switch.node_id:016x}",
-            nodes=[WayFacts(f"{node:016x}", port - 1, metric, hops, sequence)
+            nodes=[WayFacts(f"{node:016x}", port - 1, metric, hops, sequence, labels.get(node, 0))
                    for node, port, metric, hops, sequence in sorted(switch.nodes.best())],
             routing=RoutingFacts(**switch.routing_counters(), links_slowed=switch.links_slowed),
             ids_came_back=switch.ids.came_back,

@@ -119,7 +119,7 @@ def _new_lines(facts: NodeFacts) -> Iterator[str]:
     hosts = Counter(route.node for route in facts.routes)
     for way in facts.nodes:
         yield (f"node {way.node} \tvia conn {way.connection} \tcost {way.cost_us} \thops {way.hops} "
-               f"\tnumber {way.sequence} \thosts {hosts[way.node]}")
+               f"\tnumber {way.sequence} \tlabel {way.label} \thosts {hosts[way.node]}")
     for route in facts.routes:
         yield f"host {format_mac(route.mac)} \t{route.kind} \tat {route.node or 'no node of version 2'}"
     routing = facts.routing

@@ -19,6 +19,7 @@ cdef class EchoMeter:
     cdef int64_t sent[ECHOES_WAITING]       # us; 0: nothing waits here
     cdef uint8_t ids[ECHOES_WAITING]
     cdef uint8_t next_id
+    cdef uint8_t asked                      # requests, up to three
     cdef uint8_t averaged                   # pings that `smoothed` was averaged from, up to three
 
     cdef uint8_t request(self, int64_t now, int64_t interval) noexcept

@@ -20,6 +20,7 @@ cdef class EchoMeter:
         self.ids[echo_id % ECHOES_WAITING] = echo_id
         self.sent[echo_id % ECHOES_WAITING] = now
         self.due = now + interval
+        self.asked = min(self.asked + 1, <uint8_t>AVERAGED_FIRST)
         return echo_id
 
     cdef bint reply(self, uint8_t echo_id, int64_t now) noexcept:

@@ -11,6 +11,7 @@ from cloudvpn._fast.consts cimport (
     ROUTE_SET, ROUTES_MAX, SEQ_REQUEST_BYTES, SEQ_REQUESTS, PacketType,
 )
 from cloudvpn._fast.claims cimport FOREIGN, HostRoute
+from cloudvpn._fast.echo cimport AVERAGED_FIRST
 from cloudvpn._fast.endian cimport is_group
 from cloudvpn._fast.offers cimport Node
 from cloudvpn._fast.port cimport Tap
@@ -22,6 +23,7 @@ from cloudvpn.errors import PeerError
 
 # A full set is asked for at most this often: a peer that flaps at its limit must not make us ask each heartbeat.
 cdef int64_t SET_REQUEST_INTERVAL = 1_000_000
+cdef int64_t EARLY_ECHO = 200_000
 # How soon a protocol packet whose lane was full is tried again.
 cdef int64_t LANE_RETRY = 10_000
 
@@ -327,7 +329,12 @@ cdef class Router(Ports):
         return True
 
     cdef void ask_echo(self, Port port, int64_t now) noexcept:
-        self.reserve(port, ECHO_REQUEST, port.echo.request(now, self.keepalive), 0, 0)
+        """The first three follow each other soon: what a link costs is their mean, and the first one finds both sides
+        busy with its beginning. A peer of 2009 is asked at its pace."""
+        cdef int64_t interval = self.keepalive
+        if port.version == 2 and port.echo.asked < AVERAGED_FIRST - 1:
+            interval = min(interval, EARLY_ECHO)
+        self.reserve(port, ECHO_REQUEST, port.echo.request(now, interval), 0, 0)
 
     cdef void send_routes(self, Port port, PacketType kind, uint32_t count) noexcept:
         """The routes in `scratch`. A link whose lane is full gets a full set later: nothing told is ever missing."""

@@ -91,8 +91,8 @@ frames: from interface 11, to interface 12, from links 13, to links 14, copies 1
 dropped: short 1, queue_full 2
 routes refused: own 21, far 22, full 23; broadcast ids that came back after they were forgotten 24
 node: 00000000000000a1
-node 00000000000000a1 \tvia conn -1 \tcost 0 \thops 0 \tnumber 41 \thosts 1
-node 00000000000000b2 \tvia conn 0 \tcost 1574 \thops 1 \tnumber 42 \thosts 0
+node 00000000000000a1 \tvia conn -1 \tcost 0 \thops 0 \tnumber 41 \tlabel 0 \thosts 1
+node 00000000000000b2 \tvia conn 0 \tcost 1574 \thops 1 \tnumber 42 \tlabel 1573 \thosts 0
 host 4e:ac:c9:59:37:d2 \told \tat no node of version 2
 host be:88:54:e7:d3:17 \tfixed \tat 00000000000000a1
 ways changed: offer 51
@@ -139,8 +139,9 @@ AS_JSON = {
     "dropped": {"short": 1, "queue_full": 2},
     "routes_refused": {"own": 21, "far": 22, "full": 23},
     "node_id": "00000000000000a1",
-    "nodes": [{"node": "00000000000000a1", "connection": -1, "cost_us": 0, "hops": 0, "sequence": 41},
-              {"node": "00000000000000b2", "connection": 0, "cost_us": 1574, "hops": 1, "sequence": 42}],
+    "nodes": [{"node": "00000000000000a1", "connection": -1, "cost_us": 0, "hops": 0, "sequence": 41, "label": 0},
+              {"node": "00000000000000b2", "connection": 0, "cost_us": 1574, "hops": 1, "sequence": 42,
+               "label": 1573}],
     "routing": {"changes": {"offer": 51}, "announcements": {"refused": 52}, "hosts": {"moves": 53}, "links_slowed": 54},
     "ids_came_back": 24,
     "expiring": [{"what": 'own certificate "a"', "time": "2026-11-26T19:00:00.000000Z", "remedy": "renew it"}],
@@ -168,7 +169,7 @@ def example() -> NodeFacts:
         traffic((2836, 36, 12), (3707, 45, 34)),
         [RouteFacts(ONE, 0, 1575, 1, "old", None), RouteFacts(TWO, -1, 1, 0, "fixed", A1)],
         FrameFacts(11, 12, 13, 14, 15), {"short": 1, "queue_full": 2}, RefusedFacts(21, 22, 23), A1,
-        [WayFacts(A1, -1, 0, 0, 41), WayFacts(B2, 0, 1574, 1, 42)],
+        [WayFacts(A1, -1, 0, 0, 41, 0), WayFacts(B2, 0, 1574, 1, 42, 1573)],
         RoutingFacts({"offer": 51}, {"refused": 52}, {"moves": 53}, 54), 24,
         [ExpiringFacts('own certificate "a"', time + timedelta(days=2), "renew it")],
         9, {"dials_failed": 3, "links_up": 2},
