@@ -316,6 +316,10 @@ class Mesh:
         how = "accepted" if info.target is None else "dialled"
         log.info("link up: %s, %s, %s, version %d", info.describe(), how, info.protocol, link.version)
 
+    def link_waits(self, link: Link) -> None:
+        """What it has read and not used may be used now, but not within the heartbeat that says so."""
+        self.loop.call_soon(link.read_on)
+
     def link_lost(self, link: Link, error: Exception | None) -> None:
         info: LinkInfo = link.info
         if info.deadline is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from cloudvpn.mesh import Mesh
@@ -29,14 +30,16 @@ class RouteWatch:
                 log.warning("%s", describe())
 
     def troubles(self) -> Iterator[tuple[str, int, Callable[[], str]]]:
-        nodes, hosts = self.mesh.switch.nodes, self.mesh.switch.hosts
+        nodes, hosts, routes = self.mesh.switch.nodes, self.mesh.switch.hosts, self.mesh.switch.routes
         yield "conflict", hosts.conflicts, self.describe_conflict
         yield "moves", hosts.moves_held, self.describe_moves
         yield "learned_full", hosts.learned_full, self.describe_learned_full
         yield "link_claims", hosts.refused_link, self.describe_link_claims
         yield "claims", hosts.refused_full + hosts.refused_owners, self.describe_claims
         yield "nodes", nodes.refused_full, self.describe_nodes
+        yield "routes", routes.refused_full, self.describe_routes
         yield "own", nodes.own_heard, self.describe_own
+        yield "disputed", hosts.disputed, self.describe_disputed
         yield "slowed", self.mesh.switch.links_slowed, self.describe_slowed
 
     def describe_conflict(self) -> str:
@@ -61,19 +64,41 @@ class RouteWatch:
         return f"{full or 'a link'} announces more hosts than max_link_claims {limit}: frames to the others are flooded"
 
     def describe_claims(self) -> str:
-        return "there is no room for all hosts that are announced: frames to the others are flooded"
+        who = self.most(self.mesh.switch.hosts.count_of)
+        return (f"there is no room for all hosts that are announced, most of them by {who}: frames to the others are "
+                "flooded")
 
     def describe_nodes(self) -> str:
-        return (f"there are more nodes than max_nodes {self.mesh.config.max_nodes}: the others are not known here, and "
-                "nobody reaches them by this node")
+        # By the ways that are taken: neighbours announce each node that they know, whoever has brought it.
+        links = Counter(port for _, port, _, _, _ in self.mesh.switch.nodes.best())
+        return (f"there are more nodes than max_nodes {self.mesh.config.max_nodes}, most of them behind "
+                f"{self.most(links.__getitem__)}: the others are not known here, and nobody reaches them by this node")
+
+    def describe_routes(self) -> str:
+        who, limit = self.most(self.mesh.switch.routes.count_of), self.mesh.config.max_remote_routes
+        return (f"there is no room for all routes that are announced, max_remote_routes {limit} for each link, most of "
+                f"them by {who}: frames to the others are flooded")
 
     def describe_own(self) -> str:
-        port = self.mesh.switch.nodes.own_heard_port
-        who = next((link.info.describe() for link in self.mesh.links if link.index == port), "a link that is gone")
+        who = self.link(self.mesh.switch.nodes.own_heard_port)
         return f"{who} announces this node itself, newer than it ever was: somebody there lies. It is overruled"
 
     def describe_slowed(self) -> str:
-        return "a link brought more routes at once than a node needs to take: it was read more slowly for a while"
+        who = self.link(self.mesh.switch.slowed_port)
+        return f"{who} brought more routes at once than a node needs to take: it was read more slowly for a while"
+
+    def describe_disputed(self) -> str:
+        hosts = self.mesh.switch.hosts
+        return (f"{self.link(hosts.disputed_port)} says otherwise of this node's host {format_mac(hosts.disputed_mac)} "
+                "than this node did: somebody there lies. It is overruled")
+
+    def link(self, port: int) -> str:
+        return next((link.info.describe() for link in self.mesh.links if link.index == port), "a link that is gone")
+
+    def most(self, count_of: Callable[[int], int]) -> str:
+        """The link with the most of something."""
+        links = [link for link in self.mesh.links if link.index]
+        return max(links, key=lambda link: count_of(link.index)).info.describe() if links else "links that are gone"
 
     def name(self, node: int) -> str:
         """A node is known by its name if there is a link to it."""

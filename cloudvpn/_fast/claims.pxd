@@ -97,6 +97,7 @@ cdef class ClaimTable:
     cdef readonly uint64_t conflicts        # fixed claims of two nodes for one MAC
     cdef readonly uint64_t conflict_mac     # the last one
     cdef readonly uint64_t conflict_owners[2]
+    cdef readonly uint64_t walked           # claims that were looked at because others, or their owners, changed
     cdef readonly uint64_t moves            # of hosts from one owner to another
     cdef readonly uint64_t refused_owners   # reachable nodes for which there was no place
 

@@ -295,6 +295,7 @@ cdef class ClaimTable:
             while claim != NONE:
                 before = self.hosts[self.claims[claim].host].owner
                 kind_before = <Kind>self.hosts[self.claims[claim].host].kind
+                self.walked += 1
                 self.reconsider(claim)
                 if reachable and not was:
                     self.judge_conflict(claim, kind_before, before)
@@ -342,6 +343,7 @@ cdef class ClaimTable:
         """The best claim that is not of this owner, or NONE."""
         cdef uint32_t at = self.hosts[host].claims.first, best = NONE
         while at != NONE:
+            self.walked += 1
             if self.claims[at].owner != owner and self.is_usable(at) and (best == NONE or self.is_better(at, best)):
                 best = at
             at = self.of_host[at].after

@@ -64,7 +64,9 @@ cdef class HostTable(ClaimTable):
     cdef readonly uint64_t held_mac         # the last such host
     cdef readonly uint64_t withdrawn_count  # claims of ours that ended
     cdef readonly uint64_t learned_full     # frames of hosts over `max_local`
-    cdef readonly uint64_t disputed         # claims of ours that others have changed
+    cdef readonly uint64_t disputed         # claims of ours that others have changed ...
+    cdef readonly uint64_t disputed_mac     # ... the last of them ...
+    cdef readonly uint32_t disputed_port    # ... and who said so
 
     # A link of version 2 comes and goes; owe_all: it asks for everything.
     cdef void attach(self, uint32_t port) noexcept
@@ -90,7 +92,7 @@ cdef class HostTable(ClaimTable):
     cdef void write_updates(self, uint32_t port, uint8_t* out, uint32_t count) noexcept
 
     cdef void hear(self, uint32_t port, const Claim* claim) noexcept
-    cdef void hear_own(self, const Claim* claim) noexcept
+    cdef void hear_own(self, uint32_t port, const Claim* claim) noexcept
     cdef void refuse_full(self, uint32_t port) noexcept
     cdef uint32_t own(self, uint64_t mac, bint always) noexcept
     cdef void declare(self, uint32_t at, uint32_t seq) noexcept

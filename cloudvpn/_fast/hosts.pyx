@@ -103,7 +103,7 @@ cdef class HostTable(ClaimTable):
             if not claim.flags & CLAIM_FOREIGN:
                 claim.hops = claim.ping = 0
             if claim.owner == self.me:
-                self.hear_own(&claim)
+                self.hear_own(port, &claim)
             else:
                 self.hear(port, &claim)
         self.settle()
@@ -144,7 +144,7 @@ cdef class HostTable(ClaimTable):
         self.refused_full += 1
         self.overflowed[port] = max(self.overflowed[port], <uint8_t>1)
 
-    cdef void hear_own(self, const Claim* claim) noexcept:
+    cdef void hear_own(self, uint32_t port, const Claim* claim) noexcept:
         """Somebody has changed what we said, or remembers what we have forgotten."""
         cdef uint32_t host = self.find_host(claim.mac)
         cdef uint32_t at = self.hosts[host].mine if host != NONE else NONE
@@ -163,6 +163,8 @@ cdef class HostTable(ClaimTable):
                 and claim.hops == self.claims[at].hops and claim.ping == self.claims[at].ping):
             return
         self.disputed += 1
+        self.disputed_mac = claim.mac
+        self.disputed_port = port
         self.declare(at, claim.seq + 1)
 
     cdef void set_owner(self, uint64_t node, uint32_t port, uint32_t metric, uint8_t hops, int64_t now) noexcept:

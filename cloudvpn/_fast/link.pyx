@@ -16,7 +16,7 @@ cdef extern from "Python.h":
 
 
 cdef class Link(Port):
-    """One TLS connection. `owner` is told `link_made`, `link_up` and `link_lost`; it starts or refuses the link."""
+    """One TLS connection. `owner` hears `link_made`, `link_up`, `link_waits`, `link_lost`; it starts or refuses the link."""
 
     def __cinit__(self, Switch switch not None, owner not None, info, size_t max_input=4194304):
         if max_input < PACKET_BYTES_MAX:
@@ -118,6 +118,11 @@ cdef class Link(Port):
         if self.transport is not None:
             self.transport.abort()
 
+    def read_on(self):
+        """Reads what came before the link was slowed and was left."""
+        if self.index:
+            self.parse()
+
     # The switch calls these.
 
     cpdef came_up(self):
@@ -128,6 +133,8 @@ cdef class Link(Port):
             return
         if wanted:
             self.transport.resume_reading()
+            if self.end > self.start:
+                self.owner.link_waits(self)
         else:
             self.transport.pause_reading()
 

@@ -39,6 +39,7 @@ cdef class NodeTable(OfferTable):
     cdef int64_t now                        # of the call from outside that goes on
     cdef uint64_t* cause                    # the counter of changes that this call counts in
     cdef uint32_t lost                      # ways that this call took although there are offers
+    cdef int64_t searched_at                # when no node could be forgotten for another: now, none can either
     cdef int64_t renew_at                   # our own seq does not grow before
     cdef uint32_t wanted_seq                # what it grows to then
 

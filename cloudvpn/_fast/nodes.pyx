@@ -47,7 +47,7 @@ cdef class NodeTable(OfferTable):
     ):
         self.make_tables(me, max_ports, max_nodes, random)
         self.report_above = report_above
-        self.renew_at = LONG_AGO
+        self.renew_at = self.searched_at = LONG_AGO
         self.nodes[0].seq = self.nodes[0].told_seq = self.wanted_seq = first_seq
 
     # Links come and go.
@@ -215,10 +215,15 @@ cdef class NodeTable(OfferTable):
 
     cdef bint forget_oldest(self) noexcept:
         """Room for a node that is here, in place of what is only remembered of one that is not."""
-        cdef uint32_t slot = self.find_oldest()
-        if slot != NONE:
-            self.forget(slot)
-        return slot != NONE
+        cdef uint32_t slot
+        if self.searched_at == self.now:    # a peer may announce any number of nodes that find no place
+            return False
+        slot = self.find_oldest()
+        if slot == NONE:
+            self.searched_at = self.now
+            return False
+        self.forget(slot)
+        return True
 
     cdef void forget(self, uint32_t slot) noexcept:
         """Its distance, and all of it if nobody offers it. Nobody has a way through here any more: all were told."""

@@ -18,10 +18,12 @@ cdef class Port:
     cdef bint clogged                       # its queue is full because of a limit
     cdef bint touched                       # stands in the switch's list of ports to flush
     cdef bint wants_set                     # a full route set is owed
+    cdef bint asks_set                      # the peer has asked for one
     cdef uint32_t place_attached, place_up  # in the switch's lists
-    cdef int64_t asked_set                  # us, when a full set was requested last
-    cdef uint32_t entries                   # of routing packets, since the last heartbeat
-    cdef readonly bint slowed               # brought too many: it is not read until the next one
+    cdef int64_t asked_set, given_set       # us, when a full set was requested last, of the peer and by it
+    cdef uint32_t told                      # entries that it was told since the last heartbeat
+    cdef uint64_t entries                   # of routing packets, less what each heartbeat allows
+    cdef readonly bint slowed               # brought too many: it is not read until those were allowed for
     cdef readonly SendQueue queue
     cdef readonly EchoMeter echo
 
@@ -43,7 +45,7 @@ cdef class Port:
 
     # Writes what waits, until nothing does or the transport pauses. Must not attach or detach a port.
     cpdef flush(self)
-    # Whether the peer's bytes shall be read now.
+    # Whether the peer's bytes shall be read now. After True what was read and not used is to be fed again.
     cpdef set_reading(self, bint wanted)
     # Called once, when `up` becomes true.
     cpdef came_up(self)

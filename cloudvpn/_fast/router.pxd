@@ -19,6 +19,8 @@ cdef enum:
     # Entries that a link may bring between two heartbeats. One that brings more is not read until the next: nothing
     # that was announced may be dropped, or a wrong state would stay.
     ENTRIES_PER_BEAT = 16384
+    # A few entries may have many claims looked at anew: so many of these count as an entry.
+    WALKED_PER_ENTRY = 32
 
 
 cdef class Router(Ports):
@@ -35,13 +37,14 @@ cdef class Router(Ports):
     cdef uint8_t* scratch                   # one route packet's body, or one frame of up to 64 KiB
 
     cdef readonly uint64_t echoes_unasked
-    cdef readonly uint64_t links_slowed     # times that a link was not read for a while: it brought too many entries
+    cdef readonly uint64_t links_slowed     # times that a link was not read for a while, for it brought too many ...
+    cdef readonly uint32_t slowed_port      # ... and which it was last
 
     # A protocol packet of the port, of type 1, 2, 5, 6, 7, 10, 11 or 12.
     cdef void handle_protocol(self, Port port, const Packet* packet) noexcept
     cdef int greet(self, Port port, const Packet* packet) except -1
     cdef void hear_echo(self, Port port, uint8_t echo_id) noexcept
-    cdef void charge_entries(self, Port port, uint32_t count) noexcept
+    cdef void charge_entries(self, Port port, uint64_t count) noexcept
 
     # Where a frame for this MAC goes: LOCAL_PORT, a link, or NO_PORT: nobody knows, it is flooded. `*egress` is the
     # node behind a link of version 2, else 0.

@@ -6,9 +6,9 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
 from cloudvpn._fast.consts cimport (
-    CLAIM_BYTES, ECHO_REPLY, ECHO_REQUEST, FOREIGN_PORT, HEADER_BYTES, HELLO, HELLO_BYTES, HOP_COST_US, HOSTS,
-    LOCAL_PORT, NO_PORT, NODE_ROUTE_BYTES, NODE_ROUTES, NONE, PING_INFINITE, ROUTE_BYTES, ROUTE_DIFF, ROUTE_REQUEST,
-    ROUTE_SET, ROUTES_MAX, SEQ_REQUEST_BYTES, SEQ_REQUESTS, PacketType,
+    CLAIM_BYTES, ECHO_REPLY, ECHO_REQUEST, ENTRIES_MAX, FOREIGN_PORT, HEADER_BYTES, HELLO, HELLO_BYTES, HOP_COST_US,
+    HOSTS, LOCAL_PORT, NO_PORT, NODE_ROUTE_BYTES, NODE_ROUTES, NONE, PING_INFINITE, ROUTE_BYTES, ROUTE_DIFF,
+    ROUTE_REQUEST, ROUTE_SET, ROUTES_MAX, SEQ_REQUEST_BYTES, SEQ_REQUESTS, PacketType,
 )
 from cloudvpn._fast.claims cimport FOREIGN, HostRoute
 from cloudvpn._fast.echo cimport AVERAGED_FIRST
@@ -21,7 +21,8 @@ from cloudvpn._fast.wire cimport store_hello
 
 from cloudvpn.errors import PeerError
 
-# A full set is asked for at most this often: a peer that flaps at its limit must not make us ask each heartbeat.
+# A full set is asked for at most this often, and given: a peer that flaps at its limit must not make us ask each
+# heartbeat, nor one that asks all the time make us tell everything each heartbeat.
 cdef int64_t SET_REQUEST_INTERVAL = 1_000_000
 cdef int64_t EARLY_ECHO = 200_000
 # How soon a protocol packet whose lane was full is tried again.
@@ -60,7 +61,7 @@ cdef class Router(Ports):
         cdef uint8_t* at
         self.take_in(port, queue, now, version)
         self.now = now
-        port.asked_set = now - SET_REQUEST_INTERVAL
+        port.asked_set = port.given_set = now - SET_REQUEST_INTERVAL
         if version == 2:
             at = self.reserve(port, HELLO, 0, HELLO_BYTES, HELLO_BYTES)
             if at == NULL:
@@ -155,12 +156,13 @@ cdef class Router(Ports):
 
     cdef void handle_protocol(self, Port port, const Packet* packet) noexcept:
         cdef uint32_t count
+        cdef uint64_t walked = self.hosts.walked
         if packet.kind == ECHO_REQUEST:
             self.reserve(port, ECHO_REPLY, packet.special, 0, 0)
         elif packet.kind == ECHO_REPLY:
             self.hear_echo(port, packet.special)
         elif packet.kind == ROUTE_REQUEST:
-            port.wants_set = True       # answered at the next beat, however often it is asked
+            port.asks_set = True        # answered at a beat, however often it is asked
         elif packet.kind <= ROUTE_DIFF:
             count = packet.size // ROUTE_BYTES
             self.charge_entries(port, count)
@@ -172,17 +174,17 @@ cdef class Router(Ports):
                 self.routes.apply_diff(port.index, packet.body, count)
         elif packet.kind == NODE_ROUTES:
             count = packet.size // NODE_ROUTE_BYTES
-            self.charge_entries(port, count)
             self.nodes.apply(port.index, packet.body, count, self.now)
             self.settle()
+            self.charge_entries(port, count + (self.hosts.walked - walked) // WALKED_PER_ENTRY)
         elif packet.kind == SEQ_REQUESTS:
             count = packet.size // SEQ_REQUEST_BYTES
             self.charge_entries(port, count)
             self.nodes.hear_requests(port.index, packet.body, count, self.now)
         elif packet.kind == HOSTS:
             count = packet.size // CLAIM_BYTES
-            self.charge_entries(port, count)
             self.hosts.apply(port.index, packet.body, count, self.now)
+            self.charge_entries(port, count + (self.hosts.walked - walked) // WALKED_PER_ENTRY)
 
     cdef void hear_echo(self, Port port, uint8_t echo_id) noexcept:
         cdef uint32_t cost
@@ -196,11 +198,12 @@ cdef class Router(Ports):
             self.nodes.set_cost(port.index, cost + min(<uint32_t>HOP_COST_US, PING_INFINITE - cost), self.now)
             self.settle()
 
-    cdef void charge_entries(self, Port port, uint32_t count) noexcept:
+    cdef void charge_entries(self, Port port, uint64_t count) noexcept:
         port.entries += count
         if port.entries > ENTRIES_PER_BEAT and not port.slowed:
             port.slowed = True
             self.links_slowed += 1
+            self.slowed_port = port.index
             port.set_reading(False)
 
     # Where a frame goes.
@@ -311,6 +314,7 @@ cdef class Router(Ports):
             if at == NULL:
                 return False
             self.nodes.write_updates(port.index, at, count)
+            port.told += count
             count = self.nodes.updates_for(port.index, self.now)
         count = self.nodes.requests_for(port.index, self.now)
         while count:
@@ -319,13 +323,16 @@ cdef class Router(Ports):
                 return False
             self.nodes.write_requests(port.index, at, count)
             count = self.nodes.requests_for(port.index, self.now)
-        count = self.hosts.updates_for(port.index, self.now)
-        while count:
+        # What would make the neighbour slow this link waits for the heartbeat: frames are behind it.
+        while port.told + ENTRIES_MAX <= ENTRIES_PER_BEAT:
+            count = self.hosts.updates_for(port.index, self.now)
+            if count == 0:
+                break
             at = self.reserve(port, HOSTS, 0, count, count * CLAIM_BYTES)
             if at == NULL:
                 return False
             self.hosts.write_updates(port.index, at, count)
-            count = self.hosts.updates_for(port.index, self.now)
+            port.told += count
         return True
 
     cdef void ask_echo(self, Port port, int64_t now) noexcept:
@@ -380,13 +387,18 @@ cdef class Router(Ports):
                 self.ask_echo(port, now)
             if now - port.echo.last_reply >= self.timeout:
                 silent.append(port)
-            port.entries = 0
-            if port.slowed:
+            port.told = 0
+            port.entries -= min(port.entries, <uint64_t>ENTRIES_PER_BEAT)
+            if port.slowed and port.entries <= ENTRIES_PER_BEAT:
                 port.slowed = False
                 port.set_reading(True)
             if now - port.asked_set >= SET_REQUEST_INTERVAL and self.has_room_again(port):
                 port.asked_set = now
                 self.reserve(port, ROUTE_REQUEST, 0, 0, 0)
+            if port.asks_set and now - port.given_set >= SET_REQUEST_INTERVAL:
+                port.asks_set = False
+                port.wants_set = True
+                port.given_set = now
             if port.version == 2 and port.wants_set:
                 port.wants_set = False
                 self.nodes.owe_all(port.index)

@@ -44,7 +44,8 @@ cdef class Switch(Router):
     cdef readonly uint64_t frames_from_tap, frames_from_links, frames_to_tap
     cdef readonly uint64_t copies           # made by flooding, beyond the first
 
-    # Handles every whole packet at the front of `data`: how many bytes were used. Raises PeerError.
+    # Handles every whole packet at the front of `data`, if the port is not slowed: how many bytes were used. Raises
+    # PeerError.
     cdef Py_ssize_t feed(self, Port port, const uint8_t* data, size_t size, int64_t now) except -1
     # A frame of the interface; if it stands for many, it counts as them, here as everywhere.
     cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size, const Offload* offload) noexcept

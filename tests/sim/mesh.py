@@ -80,6 +80,15 @@ class End(Port):
         while not self.paused and (data := self.take()) is not None:
             self.link.carry(self, data)
 
+    def set_reading(self, wanted: bool) -> None:
+        if wanted:
+            self.link.mesh.after(0, self.read)
+
+    def read(self) -> None:
+        if self.index:
+            used = self.node.switch.receive(self, self.unread, self.link.mesh.now)
+            self.unread = self.unread[used:]
+
 
 class Link:
     """Two ends, a delay each way; bytes arrive in order and cut as the mesh says."""
@@ -129,8 +138,7 @@ class Link:
             if end not in self.ends:
                 return
             peer.unread += piece
-            used = peer.node.switch.receive(peer, peer.unread, self.mesh.now)
-            peer.unread = peer.unread[used:]
+            peer.read()
 
 
 class Node:

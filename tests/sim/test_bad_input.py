@@ -98,6 +98,9 @@ def feed(victim: Victim, port: Sink, stream: bytes, cut: int) -> None:
     whole = memoryview(stream)
     used = victim.switch.receive(port, whole[:cut], victim.now)
     used += victim.switch.receive(port, whole[used:], victim.now)
+    while port.slowed:  # what is left is read at a heartbeat
+        victim.switch.beat(victim.now)
+        used += victim.switch.receive(port, whole[used:], victim.now)
     assert used == len(stream)
 
 

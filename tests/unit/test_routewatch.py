@@ -25,11 +25,15 @@ class FakeMesh:
 
     def __post_init__(self) -> None:
         self.links = [SimpleNamespace(index=1, peer_id=B, info=SimpleNamespace(describe=lambda: "b at 192.0.2.1:4000"))]
-        self.nodes = SimpleNamespace(refused_full=0, own_heard=0, own_heard_port=0)
+        self.nodes = SimpleNamespace(
+            refused_full=0, own_heard=0, own_heard_port=0, best=lambda: [(STRANGER, 1, 0, 1, 1)])
+        self.routes = SimpleNamespace(refused_full=0, count_of=lambda port: 256)
         self.hosts = SimpleNamespace(
             conflicts=0, conflict_mac=MAC, conflict_owners=[STRANGER, B], moves_held=0, held_mac=MAC, learned_full=0,
-            refused_link=0, refused_full=0, refused_owners=0, count_of=lambda port: 65536)
-        self.switch = SimpleNamespace(node_id=0xA, links_slowed=0, nodes=self.nodes, hosts=self.hosts)
+            refused_link=0, refused_full=0, refused_owners=0, disputed=0, disputed_mac=MAC, disputed_port=1,
+            count_of=lambda port: 65536)
+        self.switch = SimpleNamespace(
+            node_id=0xA, links_slowed=0, slowed_port=1, nodes=self.nodes, hosts=self.hosts, routes=self.routes)
         self.watch = RouteWatch(cast(Mesh, self))
 
 
@@ -62,11 +66,13 @@ def test_what_goes_on_is_said_once_a_minute_and_what_is_over_no_more(
         ("hosts", "moves_held", ["02:00:5e:10:00:01", "Do two nodes bridge the same network"]),
         ("hosts", "learned_full", ["max_local_macs 4096"]),
         ("hosts", "refused_link", ["b at 192.0.2.1:4000 announces more hosts than max_link_claims 65536"]),
-        ("hosts", "refused_full", ["no room"]),
+        ("hosts", "refused_full", ["no room", "most of them by b at 192.0.2.1:4000"]),
         ("hosts", "refused_owners", ["no room"]),
-        ("nodes", "refused_full", ["max_nodes 1024"]),
+        ("nodes", "refused_full", ["max_nodes 1024", "most of them behind b at 192.0.2.1:4000"]),
+        ("routes", "refused_full", ["max_remote_routes 256", "most of them by b at 192.0.2.1:4000"]),
+        ("hosts", "disputed", ["b at 192.0.2.1:4000 says otherwise of this node's host 02:00:5e:10:00:01"]),
         ("nodes", "own_heard", ["a link that is gone announces this node itself"]),
-        ("switch", "links_slowed", ["read more slowly"]),
+        ("switch", "links_slowed", ["b at 192.0.2.1:4000 brought more routes", "read more slowly"]),
     ],
 )
 def test_each_trouble_is_named(
