@@ -47,8 +47,9 @@ cdef class HostTable(ClaimTable):
 
     cdef News news
     cdef uint8_t* denied                    # by owner and port: the port was denied claims of it
-    cdef uint8_t* overflowed                # by port: something was refused since everything was asked for last; 2: since
-                                            # then a node became reachable whose claims may have been among it
+    # By port: something was refused since everything was asked for last; 2: since then a node became reachable whose
+    # claims may have been among it.
+    cdef uint8_t* overflowed
     cdef Local* locals                      # by claim
     cdef Links* held_links                  # by claim
     cdef List held                          # by held_since

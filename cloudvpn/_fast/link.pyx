@@ -16,7 +16,7 @@ cdef extern from "Python.h":
 
 
 cdef class Link(Port):
-    """One TLS connection. `owner` hears `link_made`, `link_up`, `link_waits`, `link_lost`; it starts or refuses the link."""
+    """One TLS connection. `owner` hears `link_made`, `link_up`, `link_waits`, `link_lost`; it starts or refuses it."""
 
     def __cinit__(self, Switch switch not None, owner not None, info, size_t max_input=4194304):
         if max_input < PACKET_BYTES_MAX:

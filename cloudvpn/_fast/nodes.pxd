@@ -20,10 +20,10 @@ then the other offers of this node are looked at. What must be told is a bit for
 a link and run() walk the nodes.
 
 Memory, with the defaults 1,024 nodes: 112 B a node; 28 B and 3 bits for each node and open link, 29 KB a link. A node
-over the limit takes the place of the one that is gone longest; if none is, it is refused, counted, and marks the link, of
-which everything is asked again when there is room. Nothing
-else grows: a link has one request waiting for a node at most, a node one that it passes on. A node's distance is
-forgotten 180 s after its last way went and everybody was told: then no way of anybody leads through here any more.
+over the limit takes the place of the one that is gone longest; if none is, it is refused, counted, and marks the link,
+of which everything is asked again when there is room. Nothing else grows: a link has one request waiting for a node at
+most, a node one that it passes on. A node's distance is forgotten 180 s after its last way went and everybody was told:
+then no way of anybody leads through here any more.
 """
 
 cimport cython
@@ -39,7 +39,7 @@ cdef class NodeTable(OfferTable):
     cdef int64_t now                        # of the call from outside that goes on
     cdef uint64_t* cause                    # the counter of changes that this call counts in
     cdef uint32_t lost                      # ways that this call took although there are offers
-    cdef int64_t searched_at                # when no node could be forgotten for another: now, none can either
+    cdef bint is_crowded                    # by what this packet brought: no node can be forgotten for another
     cdef int64_t renew_at                   # our own seq does not grow before
     cdef uint32_t wanted_seq                # what it grows to then
 

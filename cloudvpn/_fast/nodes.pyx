@@ -47,7 +47,7 @@ cdef class NodeTable(OfferTable):
     ):
         self.make_tables(me, max_ports, max_nodes, random)
         self.report_above = report_above
-        self.renew_at = self.searched_at = LONG_AGO
+        self.renew_at = LONG_AGO
         self.nodes[0].seq = self.nodes[0].told_seq = self.wanted_seq = first_seq
 
     # Links come and go.
@@ -99,6 +99,7 @@ cdef class NodeTable(OfferTable):
         cdef uint32_t at
         cdef NodeRoute route
         self.now = now
+        self.is_crowded = False
         self.cause = &self.changes_offer
         self.lost = 0
         for at in range(count):
@@ -216,14 +217,13 @@ cdef class NodeTable(OfferTable):
     cdef bint forget_oldest(self) noexcept:
         """Room for a node that is here, in place of what is only remembered of one that is not."""
         cdef uint32_t slot
-        if self.searched_at == self.now:    # a peer may announce any number of nodes that find no place
+        if self.is_crowded:     # a peer may announce any number of nodes that find no place
             return False
         slot = self.find_oldest()
-        if slot == NONE:
-            self.searched_at = self.now
-            return False
-        self.forget(slot)
-        return True
+        self.is_crowded = slot == NONE
+        if slot != NONE:
+            self.forget(slot)
+        return slot != NONE
 
     cdef void forget(self, uint32_t slot) noexcept:
         """Its distance, and all of it if nobody offers it. Nobody has a way through here any more: all were told."""
@@ -267,7 +267,7 @@ cdef class NodeTable(OfferTable):
             self.check_starving(slot)
 
     cdef void select(self, uint32_t slot) noexcept:
-        """The feasible offer of least cost, then fewest hops, then the lowest port; if one is in use, of those worth it."""
+        """The feasible offer of least cost, then fewest hops, then lowest port; if one is in use, of those worth it."""
         cdef uint32_t current = self.nodes[slot].port, port = self.nodes[slot].offers, best = NO_PORT
         cdef uint32_t cost, least = PING_INFINITE, now = PING_INFINITE
         cdef uint8_t hops, fewest = 0, hops_now = 0

@@ -76,6 +76,7 @@ class NaiveNodeTable:
         self.changed: set[int] = set()
         self.overflowed: set[int] = set()
         self.lost = 0
+        self.is_crowded = False
         self.moves = self.unfeasible = self.refused = self.refused_full = 0
         self.requests_sent = self.requests_passed = self.requests_answered = self.own_heard = 0
 
@@ -114,7 +115,7 @@ class NaiveNodeTable:
     # Updates.
 
     def hear_updates(self, port: int, entries: list[tuple[int, int, int, int, int]], now: int) -> None:
-        self.now, self.lost = now, 0
+        self.now, self.lost, self.is_crowded = now, 0, False
         for node, seq, label, metric, hops in entries:
             if node == self.me:
                 self.hear_own(seq)
@@ -141,8 +142,10 @@ class NaiveNodeTable:
             if self.offers[port].pop(node, None):
                 self.choose(node)
             return
-        if node not in self.known and len(self.known) >= self.max_nodes and self.gone():
-            self.forget(self.gone()[0])
+        if node not in self.known and len(self.known) >= self.max_nodes and not self.is_crowded:
+            self.is_crowded = not self.gone()
+            if not self.is_crowded:
+                self.forget(self.gone()[0])
         if node not in self.known and len(self.known) >= self.max_nodes:
             self.refused_full += 1
             self.overflowed.add(port)
