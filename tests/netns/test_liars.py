@@ -47,9 +47,10 @@ PRESENT, FIXED, FOREIGN = 1, 2, 4
 EVERYBODY = 0xFFFFFFFFFFFF
 PINGS, LATE_MS = 50, 1000           # beside this process, which talks as fast as it can, on two cores
 NAMES = {5: "echo_request", 6: "echo_reply"}
-# docs/architecture.md: 65,536 claims with their hosts 12 MB, buckets of both 17 MB, input 4 MiB, output 3 MB; and what
-# allocators keep. What liars claimed is kept for 180 s after they have gone, of all links together four times as much.
-LINK_MAX, TOTAL_MAX = 48_000_000, 90_000_000
+# docs/architecture.md: 65,536 claims with their hosts 12 MB, buckets of both 17 MB, input 4 MiB, output 3 MB; what the
+# neighbours are told of them, and what allocators keep. What liars claimed is kept for 180 s after they have gone, of
+# all links together four times as much.
+LINK_MAX, TOTAL_MAX = 60_000_000, 90_000_000
 _numbers = itertools.count()
 
 
