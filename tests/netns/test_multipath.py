@@ -44,12 +44,12 @@ def make_picture(lab: Lab, *lines: str) -> dict[str, Node]:
 
 
 def ways(nodes: dict[str, Node], client: str) -> int:
-    """Links whose peer is nearer to the other client than this one ever was."""
+    """Links whose peer is much nearer to the other client than this one ever was, so that it stays so."""
     other = nodes["op".replace(client, "")].status().node
     status = nodes[client].status()
     own = re.search(rf"^node {other}\s.*label (\d+)", status.text, re.MULTILINE)
     labels = [re.search(rf"`--node {other}\s.*label (\d+)", link.text) for link in status.links]
-    return sum(own is not None and found is not None and int(found[1]) < int(own[1]) for found in labels)
+    return sum(own is not None and found is not None and 1.4 * int(found[1]) < int(own[1]) for found in labels)
 
 
 def udp_rate(lab: Lab) -> float:

@@ -45,7 +45,7 @@ UNITS = {"B": 1, "KiB": KIB, "MiB": KIB**2, "GiB": KIB**3}
 def fresh(lab: Lab, node: Node) -> str:
     """A status that was begun after this call."""
     before = node.status().uptime or 0.0
-    lab.until(lambda: (node.status().uptime or 0) > before, 10, "a new status")
+    lab.until(lambda: (node.status().uptime or 0) > before, 30, "a new status")
     return node.status().text
 
 

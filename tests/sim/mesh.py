@@ -173,7 +173,7 @@ class Node:
             timeout=limit("timeout", 60 * SECOND),
             max_waiting=limit("max_waiting", 1 << 28),
             max_nodes=limit("max_nodes", 1024),
-            max_link_claims=limit("max_link_claims", 65536),
+            max_link_claims=limit("max_link_claims", 4096),
         )
         self.switch.beat(self.mesh.now, self.mesh.now // SECOND)
         self.switch.set_learning(limit("learn_macs", False), limit("mac_age", 300 * SECOND), limit("max_local", 4096))
