@@ -8,7 +8,8 @@ breaks, and an owner that is lost for a moment, cost no message.
 
 A claim takes the larger of one more than the highest sequence number that anybody used for the MAC, and the wall clock
 in seconds. When a host moves, its new owner's claim is newer and the old one withdraws. Who hears a claim of his own
-that is newer than what he said, or differs, says it again with its sequence number + 1.
+that is newer than what he said, or differs, says it again with its sequence number + 1. A withdrawal of what a node
+does not know is not kept there; so who hears a claim that is older than what he knows tells that link what he knows.
 
 All times are microseconds of one monotonic clock. Nothing here asks it: `now` comes with each call, `due` says when
 run() is wanted next.
@@ -93,6 +94,7 @@ cdef class HostTable(ClaimTable):
     cdef void write_updates(self, uint32_t port, uint8_t* out, uint32_t count) noexcept
 
     cdef void hear(self, uint32_t port, const Claim* claim) noexcept
+    cdef void answer_older(self, uint32_t port, uint32_t at, uint32_t seq) noexcept
     cdef void hear_own(self, uint32_t port, const Claim* claim) noexcept
     cdef void refuse_full(self, uint32_t port) noexcept
     cdef uint32_t own(self, uint64_t mac, bint always) noexcept

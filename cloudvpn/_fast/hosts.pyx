@@ -114,6 +114,7 @@ cdef class HostTable(ClaimTable):
             at = self.find_claim(host, owner)
         if at != NONE:
             if not is_newer(claim.seq, self.claims[at].seq):
+                self.answer_older(port, at, claim.seq)
                 return
         elif not claim.flags & CLAIM_PRESENT:
             return      # kept, the withdrawal of what nobody here knows could wander about for ever
@@ -144,6 +145,11 @@ cdef class HostTable(ClaimTable):
         self.refused_full += 1
         self.overflowed[port] = max(self.overflowed[port], <uint8_t>1)
 
+    cdef void answer_older(self, uint32_t port, uint32_t at, uint32_t seq) noexcept:
+        """Who says what is over was told so before it knew the claim, and has not kept it: once more."""
+        if is_newer(self.claims[at].seq, seq):
+            self.news.owe_late(port, at)
+
     cdef void hear_own(self, uint32_t port, const Claim* claim) noexcept:
         """Somebody has changed what we said, or remembers what we have forgotten."""
         cdef uint32_t host = self.find_host(claim.mac)
@@ -161,6 +167,7 @@ cdef class HostTable(ClaimTable):
                 claim.seq != self.claims[at].seq
                 or claim.flags == self.claims[at].flags
                 and claim.hops == self.claims[at].hops and claim.ping == self.claims[at].ping):
+            self.answer_older(port, at, claim.seq)
             return
         self.disputed += 1
         self.disputed_mac = claim.mac
@@ -440,7 +447,8 @@ cdef class HostTable(ClaimTable):
                 for kind in range(2):
                     at = self.owners[owner].claims[kind].first
                     while at != NONE:
-                        self.news.owe_late(port, at)
+                        if self.news.items[at].stamp <= self.news.readers[port].joined:
+                            self.news.owe_late(port, at)
                         at = self.of_owner[at].after
         self.owners[owner].denied = False
 

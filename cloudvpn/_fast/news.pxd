@@ -6,7 +6,7 @@ which it was told. So a change costs the same with 2 links and with 1,000, and w
 then is. An item does not go to the link that brought it. The first change leaves at once; what changes in the 20 ms
 after it leaves together.
 
-`late` items are those that a link was denied when it read past them, and is owed now.
+`late` items are those that a link was denied when it read past them, or did not keep, and is owed now.
 
 The log has holes where items moved on. It is written anew when they are more than half of it.
 """

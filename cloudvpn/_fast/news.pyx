@@ -84,8 +84,11 @@ cdef class News:
         cdef Reader* reader = &self.readers[port]
         cdef uint32_t room
         cdef void* late
-        if self.items[item].stamp > reader.told or not self.is_for(reader, item):
+        if reader.serial == 0 or self.items[item].stamp > reader.told or not self.is_for(reader, item):
             return      # it is still to come, or never will
+        if reader.late_count > self.item_count + SLACK:     # a peer that asks for the same again and again
+            self.owe_all(port)
+            return
         if reader.late_count == reader.late_room:
             room = max(<uint32_t>64, 2 * reader.late_room)
             late = PyMem_Realloc(reader.late, room * sizeof(uint32_t))
@@ -124,7 +127,7 @@ cdef class News:
             item = reader.late[cursor.late]
             cursor.late += 1
             # Not if it has changed since, and so is news, or has made its place free for another.
-            if 0 < self.items[item].stamp <= reader.joined:
+            if 0 < self.items[item].stamp <= reader.told:
                 return item
         while cursor.stamp < end:
             cursor.stamp += 1

@@ -62,6 +62,10 @@ class Neighbour:
     exchange: set[Key]  # what it is owed of what there was when it came
     news: set[Key] = field(default_factory=set)
     released: set[Key] = field(default_factory=set)
+    joined: set[Key] = field(default_factory=set)  # what there was when it came or asked for all, and has not changed
+    whole: set[Key] = field(default_factory=set)  # the same since it asked for all
+    again: set[Key] = field(default_factory=set)  # of `joined`: answers to older claims
+    repeats: int = 0  # answers; more than one may say the same
     overflowed: bool = False
     may_ask: bool = False   # since then a node became reachable
 
@@ -162,6 +166,9 @@ class NaiveHostTable:
             other.exchange.discard(key)
             other.released.discard(key)
             other.news.discard(key)
+            other.joined.discard(key)
+            other.again.discard(key)
+            other.whole.discard(key)
             if number != port:
                 other.news.add(key)
         self.waits = True
@@ -185,7 +192,7 @@ class NaiveHostTable:
 
     def drop(self, key: Key, now: int) -> None:
         for port in self.ports.values():
-            for owed in (port.exchange, port.news, port.released):
+            for owed in (port.exchange, port.news, port.released, port.joined, port.whole, port.again):
                 owed.discard(key)
         del self.claims[key]
         if key[1] == self.me:
@@ -215,7 +222,7 @@ class NaiveHostTable:
             if not flags & FOREIGN:
                 hops = ping = 0
             if owner == self.me:
-                self.hear_own(mac, flags, hops, seq, ping, now)
+                self.hear_own(port, mac, flags, hops, seq, ping, now)
             else:
                 self.hear(port, (mac, owner), seq, flags, hops, ping, now)
         self.settle(now)
@@ -223,6 +230,7 @@ class NaiveHostTable:
     def hear(self, port: int, key: Key, seq: int, flags: int, hops: int, ping: int, now: int) -> None:
         if key in self.claims:
             if not newer(seq, self.claims[key].seq):
+                self.answer_older(port, key, seq)
                 return
         elif not flags:
             return
@@ -246,7 +254,15 @@ class NaiveHostTable:
         return of_others < self.max_claims and (known or (
             len(self.lost) < self.max_owners // 2 and len(self.ways) + len(self.lost) < self.max_owners))
 
-    def hear_own(self, mac: int, flags: int, hops: int, seq: int, ping: int, now: int) -> None:
+    def answer_older(self, port: int, key: Key, seq: int) -> None:
+        neighbour, claim = self.ports.get(port), self.claims[key]
+        if neighbour is None or not newer(claim.seq, seq) or key in neighbour.news | neighbour.released or (
+                claim.source == (port, neighbour.attachment) and key not in neighbour.whole):
+            return
+        neighbour.repeats += 1
+        (neighbour.again if key in neighbour.joined else neighbour.released).add(key)
+
+    def hear_own(self, port: int, mac: int, flags: int, hops: int, seq: int, ping: int, now: int) -> None:
         ours = self.claims.get((mac, self.me))
         if ours is None:
             if not flags:
@@ -257,6 +273,7 @@ class NaiveHostTable:
             self.mine[mac] = Mine(stranger=True)
         elif not newer(seq, ours.seq) and (
                 seq != ours.seq or (flags, hops, ping) == (ours.flags, ours.hops, ours.ping)):
+            self.answer_older(port, (mac, self.me), seq)
             return
         self.disputed += 1
         self.declare(mac, (seq + 1) % 2**32, now)
@@ -429,7 +446,7 @@ class NaiveHostTable:
 
     def open(self, port: int) -> None:
         self.attachments += 1
-        self.ports[port] = Neighbour(self.attachments, set(self.claims))
+        self.ports[port] = Neighbour(self.attachments, set(self.claims), joined=set(self.claims))
 
     def close(self, port: int) -> None:
         self.ports.pop(port, None)
@@ -438,6 +455,7 @@ class NaiveHostTable:
         neighbour = self.ports.get(port)
         if neighbour is not None:
             neighbour.exchange, neighbour.news, neighbour.released = set(self.claims), set(), set()
+            neighbour.joined, neighbour.whole, neighbour.again = set(self.claims), set(self.claims), set()
 
     def asks_again(self, port: int) -> bool:
         neighbour = self.ports.get(port)
@@ -448,11 +466,20 @@ class NaiveHostTable:
         neighbour.overflowed = neighbour.may_ask = False
         return True
 
+    def repeats(self, port: int) -> int:
+        """How many answers to older claims this port is owed."""
+        return self.ports[port].repeats if port in self.ports else 0
+
     def updates(self, port: int) -> set[Entry]:
         neighbour = self.ports.get(port)
         if neighbour is None:
             return set()
+        # What is denied is an owner, not a claim.
+        denied = {owner for _, owner in neighbour.again} - self.ways.keys()
+        neighbour.exchange |= neighbour.again | {key for key in neighbour.joined if key[1] in denied}
+        neighbour.again = set()
         now = {key for key in neighbour.exchange if key[1] in self.ways} | neighbour.released
         neighbour.exchange -= now
         neighbour.released = set()
+        neighbour.repeats = 0
         return {self.entry(key) for key in now}

@@ -203,6 +203,35 @@ def test_the_withdrawal_of_an_unknown_claim_is_not_taken_and_not_passed_on() -> 
     assert node.claim(LOW) is None and node.told_all() == [[], [], []]
 
 
+@pytest.mark.parametrize("owner", [LOW, ME])
+def test_who_has_not_kept_a_withdrawal_is_told_of_it_again_when_he_brings_the_claim_back(owner: int) -> None:
+    node = Node()
+    if owner == ME:
+        node.see()
+        node.table.configure(False, S, 1, node.now)
+    else:
+        node.hear(owner, 5)
+        node.hear(owner, 6, 0)
+    flags, seq = node.claim(owner) or (None, 0)
+    node.told_all()
+    node.hear(owner, seq, 0, port=2)    # as new: nothing to say
+    assert flags == 0 and node.told_all() == [[], [], []]
+    node.hear(owner, seq - 1, port=2)
+    assert node.told_all() == [[], [(MAC, 0, 0, owner, seq, 0)], []]
+    assert node.claim(owner) == (0, seq)
+
+
+def test_a_peer_that_brings_old_claims_back_and_does_not_read_fills_a_bounded_place() -> None:
+    node = Node()
+    for mac in range(MAC, MAC + 10):
+        node.hear(LOW, 5, mac=mac)
+    node.told_all()
+    for _ in range(1500):
+        node.hear(LOW, 4, port=2)
+    told = node.told(2)
+    assert len(told) == 10 and (MAC, 1, 0, LOW, 5, 0) in told    # all, instead of 1,500 times the same
+
+
 # What we claim.
 
 
@@ -271,8 +300,7 @@ def test_of_two_fixed_claims_others_follow_the_lower_owner_and_the_conflict_name
 
 
 @pytest.mark.parametrize("flags, seq, answered", [
-    (1, 0, False), (1, 1, True), (1, 1000, True), (0, 0, True), (3, 0, True), (0, 1, True),
-    (1, -1, False), (0, -1, False), (5, 2**31 - 1, True)])
+    (1, 0, False), (1, 1, True), (1, 1000, True), (0, 0, True), (3, 0, True), (0, 1, True), (5, 2**31 - 1, True)])
 def test_who_hears_his_claim_newer_or_changed_says_it_again(flags: int, seq: int, answered: bool) -> None:
     node = Node()
     node.see()
@@ -282,6 +310,16 @@ def test_who_hears_his_claim_newer_or_changed_says_it_again(flags: int, seq: int
     assert node.owner() == ME and node.table.disputed == answered
     expected = [(MAC, 1, 0, ME, (seq + 1) % 2**32, 0)] if answered else []
     assert node.told_all() == [expected] * 3
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_who_hears_an_older_claim_of_his_repeats_to_that_link_what_he_says(flags: int) -> None:
+    node = Node()
+    node.see()
+    node.told_all()
+    node.hear(ME, WALL - 1, flags, port=2)
+    assert node.owner() == ME and node.table.disputed == 0
+    assert node.told_all() == [[], [(MAC, 1, 0, ME, WALL, 0)], []]
 
 
 def test_who_hears_a_claim_that_he_never_made_withdraws_it() -> None:
