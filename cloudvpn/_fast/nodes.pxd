@@ -65,7 +65,7 @@ cdef class NodeTable(OfferTable):
     # The neighbour asked for everything again.
     cdef void owe_all(self, uint32_t port) noexcept
     # Whether nodes of this port were refused and there is room again; asking clears it.
-    cdef bint take_overflow(self, uint32_t port) noexcept
+    cdef bint take_overflow(self, uint32_t port, int64_t now) noexcept
     # Does what is due. Every other call may bring `due` forward.
     cdef void run(self, int64_t now) noexcept
 

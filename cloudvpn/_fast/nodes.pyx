@@ -26,6 +26,7 @@ cdef enum:
     BETTER_US = 2_000           # and by a tenth: a way so much better is worth a change
 
 cdef int64_t FORGET_US = 180_000_000
+cdef int64_t GONE_US = 60_000_000       # the default of conn_timeout
 cdef int64_t RETRY_FORGET_US = 1_000_000
 
 
@@ -181,8 +182,9 @@ cdef class NodeTable(OfferTable):
                 if self.nodes[slot].told:
                     self.owe_now(port, slot, self.now)
 
-    cdef bint take_overflow(self, uint32_t port) noexcept:
+    cdef bint take_overflow(self, uint32_t port, int64_t now) noexcept:
         cdef Neighbour* neighbour = &self.neighbours[port]
+        self.now = now
         if not neighbour.overflowed or neighbour.offers == NULL or (
                 self.node_count >= self.max_nodes and self.find_oldest() == NONE):
             return False
@@ -203,12 +205,14 @@ cdef class NodeTable(OfferTable):
         self.schedule(self.now + delay)
 
     cdef uint32_t find_oldest(self) noexcept:
-        """Of the nodes that nobody offers any more and all have heard so, the one that is gone longest, or NONE."""
+        """Of the nodes that nobody has offered for a minute, the one that is gone longest, or NONE."""
         cdef uint32_t slot, oldest = NONE
+        # Until then a neighbour that has not heard of it, because its link is silent, may have a way through here.
+        cdef int64_t gone = self.now + FORGET_US - GONE_US
         cdef const Node* node
         for slot in range(1, self.touched):
             node = &self.nodes[slot]
-            if node.forget_at != NEVER and node.offers == NO_PORT and not node.changed and not self.is_owed(slot) and (
+            if node.forget_at <= gone and node.offers == NO_PORT and not node.changed and not self.is_owed(slot) and (
                     oldest == NONE or node.forget_at < self.nodes[oldest].forget_at
                     or node.forget_at == self.nodes[oldest].forget_at and node.id < self.nodes[oldest].id):
                 oldest = slot
@@ -475,9 +479,9 @@ cdef class NodeTable(OfferTable):
     cdef void run(self, int64_t now) noexcept:
         cdef uint32_t slot
         cdef Node* node
+        self.now = now
         if now < self.due:
             return
-        self.now = now
         self.cause = &self.changes_offer
         self.due = NEVER
         if self.wanted_seq != self.nodes[0].seq:
@@ -535,7 +539,7 @@ cdef class NodeTable(OfferTable):
 
     def asks_again(self, uint32_t port):
         """Whether nodes of this port were refused and there is room again; True only once."""
-        return self.take_overflow(self.checked(port))
+        return self.take_overflow(self.checked(port), self.now)
 
     def run_timers(self, int64_t now):
         self.run(now)

@@ -414,7 +414,7 @@ cdef class Router(Ports):
             return False
         if port.version == 1:
             return self.routes.take_overflow(port.index)
-        return self.nodes.take_overflow(port.index) or self.hosts.take_overflow(port.index)
+        return self.nodes.take_overflow(port.index, self.now) or self.hosts.take_overflow(port.index)
 
     # What Python sees.
 

@@ -359,7 +359,8 @@ class NaiveNodeTable:
 
     def gone(self) -> list[int]:
         """What may be forgotten at once for lack of room, the longest gone first."""
-        gone = (node for node in self.forget_at if not self.holders(node) and not self.is_needed(node))
+        gone = (node for node, at in self.forget_at.items()
+                if at <= self.now + 120 * SECOND and not self.holders(node) and not self.is_needed(node))
         return sorted(gone, key=lambda node: (self.forget_at[node], node))
 
     def is_needed(self, node: int) -> bool:
