@@ -14,17 +14,8 @@ SMALL = ("ring8", "complete8", "random16", "cliques16")
 RUNS = {"events": 2, "chaos": 2, "version-1": 2}
 QUICK = [case for case in CASES if case.topology in (*SMALL, "random100", "complete32")]
 
-# What routing does not do yet.
-KNOWN = {
-    Case("events", "complete8"): "a death in a clique of 8 costs 604 B on a link, 480 are allowed",
-}
-PARAMETERS = [
-    pytest.param(case, id=str(case), marks=[pytest.mark.xfail(reason=KNOWN[case])] if case in KNOWN else [])
-    for case in QUICK
-]
 
-
-@pytest.mark.parametrize("case", PARAMETERS)
+@pytest.mark.parametrize("case", QUICK, ids=str)
 def test_routing_is_as_good_as_its_design(case: Case) -> None:
     _, _, problems = perform(case, RUNS.get(case.script, 1))
     assert problems == []

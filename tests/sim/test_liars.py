@@ -67,7 +67,7 @@ class Net:
         self.version, self.delay = version, delay
         self.mesh = Mesh(cut="whole")
         limits = {"version": version, "keepalive": 100 * MS} | limits
-        self.a, self.b, self.c = nodes = [self.mesh.node(**limits) for _ in range(3)]
+        self.a, self.b, self.c = nodes = [self.mesh.node(**{"max_link_claims": 65536} | limits) for _ in range(3)]
         self.links = [self.mesh.link(self.a, self.b, delay), self.mesh.link(self.b, self.c, delay)]
         self.switch = self.b.switch
         self.liar = Liar(self.mesh, self.b)
