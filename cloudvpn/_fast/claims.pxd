@@ -156,12 +156,6 @@ cdef class ClaimTable:
     cdef void release_host(self, uint32_t host) noexcept
 
 
-cdef inline bint is_newer(uint32_t a, uint32_t b) noexcept nogil:
-    """Of sequence numbers, RFC 1982; neither of two that are half the circle apart."""
-    cdef uint32_t ahead = a - b
-    return ahead != 0 and ahead < <uint32_t>0x80000000
-
-
 cdef inline Kind kind_of_flags(uint8_t flags) noexcept nogil:
     if not flags & CLAIM_PRESENT:
         return WITHDRAWN

@@ -6,6 +6,7 @@ from libc.string cimport memset
 
 from cloudvpn._fast.consts cimport FOREIGN_PORT, LOCAL_PORT, NO_PORT, NONE, PING_INFINITE, ROUTES_MAX
 from cloudvpn._fast.hash cimport keyed_hash
+from cloudvpn._fast.seq cimport is_newer
 from cloudvpn._fast.slots cimport append_to, clear_list, close_slots, give_slot, open_slots, remove_from, take_slot
 
 cdef uint32_t MOVES_WITHIN_S = 180

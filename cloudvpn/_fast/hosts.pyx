@@ -6,12 +6,13 @@ from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from cloudvpn._fast.claims cimport ME, is_newer
+from cloudvpn._fast.claims cimport ME
 from cloudvpn._fast.consts cimport (
     CLAIM_BYTES, CLAIM_FIXED, CLAIM_FOREIGN, CLAIM_PRESENT, ENTRIES_MAX, LOCAL_PORT, NO_PORT, NONE, ROUTES_MAX,
 )
 from cloudvpn._fast.endian cimport is_group
 from cloudvpn._fast.random cimport RandomSource
+from cloudvpn._fast.seq cimport is_newer
 from cloudvpn._fast.slots cimport append_to, clear_list, remove_from
 from cloudvpn._fast.wire cimport load_claim, store_claim
 

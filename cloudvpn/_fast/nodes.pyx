@@ -9,9 +9,10 @@ from cloudvpn._fast.announcer cimport LONG_AGO, NEVER
 from cloudvpn._fast.consts cimport (
     ENTRIES_MAX, HOPS_MAX, NO_PORT, NODE_ROUTE_BYTES, NONE, PING_INFINITE, SEQ_REQUEST_BYTES,
 )
-from cloudvpn._fast.offers cimport SEQ_ANSWER_MAX, SEQ_JUMP_MAX, Neighbour, Node, Offer, describe, is_newer
+from cloudvpn._fast.offers cimport SEQ_ANSWER_MAX, SEQ_JUMP_MAX, Neighbour, Node, Offer, describe
 from cloudvpn._fast.random cimport RandomSource
 from cloudvpn._fast.slotset cimport has_slot
+from cloudvpn._fast.seq cimport is_newer
 from cloudvpn._fast.wire cimport load_node_route, load_seq_request, store_node_route, store_seq_request
 
 cdef enum:

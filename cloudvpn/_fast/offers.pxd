@@ -5,7 +5,7 @@ A node is found in one hash step. Its offers stand in a row of each neighbour, b
 is chosen among them, and what is told of it, decides `NodeTable`.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from cloudvpn._fast.announcer cimport Announcer
 from cloudvpn._fast.hash cimport HashKey
@@ -15,12 +15,6 @@ from cloudvpn._fast.ways cimport Way
 cdef enum:
     SEQ_JUMP_MAX = 1 << 16      # an honest node is never so far ahead of what was heard of it
     SEQ_ANSWER_MAX = 1 << 15    # so far it goes at once if it is asked to; who did not hear the last one takes it, too
-
-
-cdef inline bint is_newer(uint32_t a, uint32_t b) noexcept nogil:
-    """Of sequence numbers, as in RFC 1982."""
-    return <int32_t>(a - b) > 0
-
 
 # A node that is offered, or was reachable within the last 180 s. Slot 0 is this node itself.
 cdef struct Node:
