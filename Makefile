@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py $(wildcard cloudvpn/_fast/*.pyx cloudvpn/_fast/*.pxd)
 PYTEST := $(BIN)/python -m pytest
+# Two tests at a time: most of those with real daemons wait, for pings, for deadlines.
+SHARED := --numprocesses 2 --dist worksteal
 
 .PHONY: help run test test-long sim lint bench bench-save bench-peers bench-mesh bench-profile build docs sdist wheel \
 	clean debug asan fuzz
@@ -35,12 +37,14 @@ run:
 test:
 	@PYTHON=$(PYTHON) tools/system-packages test
 	@$(MAKE) --no-print-directory build lint
-	$(PYTEST) -m "not long"
+	$(PYTEST) $(SHARED) -m "not long and not alone"
+	$(PYTEST) -m "alone and not long"
 
 test-long:
 	@PYTHON=$(PYTHON) tools/system-packages test
 	@$(MAKE) --no-print-directory build lint
-	$(PYTEST)
+	$(PYTEST) $(SHARED) -m "not alone"
+	$(PYTEST) -m alone
 
 sim: build
 	$(BIN)/python -m tests.sim.acceptance
@@ -72,7 +76,8 @@ debug: $(VENV)/ready
 	@PYTHON=$(PYTHON) tools/system-packages test
 	tools/variant debug
 	rm -f build/debug/.coverage*
-	cd build/debug && $(COVERAGE) run -m pytest -m "not long" $(addprefix --ignore=,$(CONFINED))
+	cd build/debug && $(COVERAGE) run -m pytest $(SHARED) -m "not long and not alone" $(addprefix --ignore=,$(CONFINED))
+	cd build/debug && $(COVERAGE) run -m pytest -m "alone and not long"
 	cd build/debug && .venv/bin/python -m pytest -m "not long" $(CONFINED)
 	cd build/debug && $(COVERAGE) combine --quiet
 	cd build/debug && $(COVERAGE) report --include='cloudvpn/_fast/*' --fail-under=95
@@ -91,7 +96,7 @@ asan: $(VENV)/ready
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0:allocator_may_return_null=1:log_path=$$PWD/report \
 		UBSAN_OPTIONS=print_stacktrace=1:log_path=$$PWD/report \
-		.venv/bin/python -m pytest -m "not long" $(ASAN_TESTS)
+		.venv/bin/python -m pytest $(SHARED) -m "not long" $(ASAN_TESTS)
 	@! grep --with-filename --max-count 20 "" build/asan/report.* 2>/dev/null
 
 # libFuzzer, by way of atheris: it sees which lines of Python and which branches of the extensions an input reaches.

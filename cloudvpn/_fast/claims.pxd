@@ -105,7 +105,7 @@ cdef class ClaimTable:
     # else the port towards the node `egress`.
     cdef uint32_t lookup(self, uint64_t mac, uint64_t* egress) noexcept nogil
     # The same without our own claims, for a frame that was sent here in error.
-    cdef uint32_t redirect(self, uint64_t mac, uint64_t* egress) noexcept nogil
+    cdef uint32_t redirect(self, uint64_t mac, uint64_t* egress) noexcept
     # Whether we say that it is behind our TAP.
     cdef bint is_ours(self, uint64_t mac) noexcept nogil
 
@@ -114,7 +114,7 @@ cdef class ClaimTable:
     cdef uint32_t take_changed(self) noexcept
     # By the claim to follow, and by the best of others: what is known of it beyond our links of version 1.
     cdef HostRoute route_of(self, uint32_t host) noexcept nogil
-    cdef HostRoute route_beyond(self, uint32_t host) noexcept nogil
+    cdef HostRoute route_beyond(self, uint32_t host) noexcept
     cdef HostRoute route_by(self, uint32_t host, uint32_t claim) noexcept nogil
 
     cdef uint32_t find_host(self, uint64_t mac) noexcept nogil
@@ -149,7 +149,7 @@ cdef class ClaimTable:
     cdef bint is_usable(self, uint32_t at) noexcept nogil
     cdef bint is_better(self, uint32_t a, uint32_t b) noexcept nogil
     cdef void reconsider(self, uint32_t at) noexcept
-    cdef uint32_t best_but(self, uint32_t host, uint32_t owner) noexcept nogil
+    cdef uint32_t best_but(self, uint32_t host, uint32_t owner) noexcept
     cdef void take(self, uint32_t host, uint32_t at) noexcept
     cdef HostRoute route_by(self, uint32_t host, uint32_t at) noexcept nogil
     cdef void note_change(self, uint32_t host) noexcept

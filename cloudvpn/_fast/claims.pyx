@@ -87,7 +87,7 @@ cdef class ClaimTable:
             return FOREIGN_PORT
         return self.owners[host.owner].port
 
-    cdef uint32_t redirect(self, uint64_t mac, uint64_t* egress) noexcept nogil:
+    cdef uint32_t redirect(self, uint64_t mac, uint64_t* egress) noexcept:
         cdef uint32_t at = self.find_host(mac)
         if at != NONE:
             at = self.best_but(at, ME)
@@ -340,7 +340,7 @@ cdef class ClaimTable:
         elif self.hosts[host].owner == ME:
             self.note_change(host)      # route_beyond may be another
 
-    cdef uint32_t best_but(self, uint32_t host, uint32_t owner) noexcept nogil:
+    cdef uint32_t best_but(self, uint32_t host, uint32_t owner) noexcept:
         """The best claim that is not of this owner, or NONE."""
         cdef uint32_t at = self.hosts[host].claims.first, best = NONE
         while at != NONE:
@@ -414,7 +414,7 @@ cdef class ClaimTable:
     cdef HostRoute route_of(self, uint32_t host) noexcept nogil:
         return self.route_by(host, self.hosts[host].best)
 
-    cdef HostRoute route_beyond(self, uint32_t host) noexcept nogil:
+    cdef HostRoute route_beyond(self, uint32_t host) noexcept:
         return self.route_by(host, self.best_but(host, ME))
 
     cdef HostRoute route_by(self, uint32_t host, uint32_t at) noexcept nogil:

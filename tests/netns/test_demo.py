@@ -17,7 +17,10 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.alone,    # its namespaces have fixed names
+]
 
 Popen = subprocess.Popen[str]
 WHOLE = 180.0       # seconds for a whole run on a busy machine; idle it takes 15

@@ -144,6 +144,7 @@ def lost_at_receiver(host: Host) -> int:
 LENGTHS = [4, pytest.param(60, marks=pytest.mark.long)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("seconds", LENGTHS)
 @pytest.mark.parametrize("kind", ["idle", "half", "garbage", "wrong", "hello"])
 def test_in_a_flood_members_lose_nothing_and_a_new_one_comes_in(lab: Lab, kind: str, seconds: int) -> None:

@@ -58,6 +58,7 @@ def udp_rate(lab: Lab) -> float:
     return rate
 
 
+@pytest.mark.alone
 def test_the_throughput_of_three_relays_adds_up(lab: Lab) -> None:
     nodes = make_picture(lab)
     together = udp_rate(lab)

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import stat
 from typing import NamedTuple
 
 import pytest
@@ -56,6 +57,10 @@ def link_options(node: Node) -> set[tuple[bool, int]]:
             break
         if copy < 0:
             pytest.skip(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+        if not stat.S_ISSOCK(os.fstat(copy).st_mode):   # the same, and its number is another file's now
+            os.close(copy)
+            are_there = False
+            break
         with socket.socket(fileno=copy) as connection:
             is_new = connection.family == socket.AF_INET6
             level, option = (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if is_new else (socket.IPPROTO_IP, socket.IP_TOS)
