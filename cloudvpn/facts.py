@@ -146,6 +146,7 @@ class RoutingFacts:
     announcements: dict[str, int] = fact("what was refused, asked for and passed on")
     hosts: dict[str, int] = fact("claims of hosts: refused, moved, disputed")
     links_slowed: int = fact("times that a link was not read for a while, because it brought too many routes")
+    links_doubted: int = fact("times that a link was silent, so that other ways were preferred")
 
 
 @dataclass(slots=True)

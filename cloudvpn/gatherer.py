@@ -72,7 +72,8 @@ class Gatherer:
             node_id=f"{switch.node_id:016x}",
             nodes=[WayFacts(f"{node:016x}", port - 1, metric, hops, sequence, labels.get(node, 0))
                    for node, port, metric, hops, sequence in sorted(switch.nodes.best())],
-            routing=RoutingFacts(**switch.routing_counters(), links_slowed=switch.links_slowed),
+            routing=RoutingFacts(**switch.routing_counters(), links_slowed=switch.links_slowed,
+                                 links_doubted=switch.links_doubted),
             ids_came_back=switch.ids.came_back,
             expiring=[ExpiringFacts(ending.what, ending.time, ending.remedy)
                       for ending in find_endings(mesh.credentials, mesh.peers(), time)],

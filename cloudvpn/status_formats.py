@@ -124,7 +124,8 @@ def _new_lines(facts: NodeFacts) -> Iterator[str]:
         yield f"host {format_mac(route.mac)} \t{route.kind} \tat {route.node or 'no node of version 2'}"
     routing = facts.routing
     yield f"ways changed: {_counters(routing.changes)}"
-    yield f"ways announced: {_counters(routing.announcements)}; links slowed {routing.links_slowed}"
+    yield (f"ways announced: {_counters(routing.announcements)}; "
+           f"links slowed {routing.links_slowed}, doubted {routing.links_doubted}")
     yield f"hosts: {_counters(routing.hosts)}"
     for one in facts.expiring:
         yield f"expiring: {Ending(one.what, one.time, one.remedy).describe(facts.time)}"

@@ -23,5 +23,7 @@ cdef class EchoMeter:
     cdef uint8_t averaged                   # pings that `smoothed` was averaged from, up to three
 
     cdef uint8_t request(self, int64_t now, int64_t interval) noexcept
+    # What was measured is not so any more: the next ones are averaged as the first ones were.
+    cdef void restart(self, int64_t now) noexcept
     # Whether the reply was waited for; then `ping` and `smoothed` are new.
     cdef bint reply(self, uint8_t echo_id, int64_t now) noexcept

@@ -23,6 +23,10 @@ cdef class EchoMeter:
         self.asked = min(self.asked + 1, <uint8_t>AVERAGED_FIRST)
         return echo_id
 
+    cdef void restart(self, int64_t now) noexcept:
+        self.asked = self.averaged = 0
+        self.due = now
+
     cdef bint reply(self, uint8_t echo_id, int64_t now) noexcept:
         cdef int place = echo_id % ECHOES_WAITING
         cdef int64_t taken

@@ -59,6 +59,8 @@ cdef class NodeTable(OfferTable):
     cdef void detach(self, uint32_t port, int64_t now) noexcept
     # What a frame pays for the link, us, at least 1. 0: not measured yet, its offers are kept and not used.
     cdef void set_cost(self, uint32_t port, uint32_t cost, int64_t now) noexcept
+    # The same for a link that may be dead: newer numbers are asked for where no other way is safe.
+    cdef void doubt(self, uint32_t port, uint32_t cost, int64_t now) noexcept
     # `count` entries of types 10 and 11.
     cdef void apply(self, uint32_t port, const uint8_t* entries, uint32_t count, int64_t now) noexcept
     cdef void hear_requests(self, uint32_t port, const uint8_t* entries, uint32_t count, int64_t now) noexcept

@@ -95,6 +95,14 @@ cdef class NodeTable(OfferTable):
             if neighbour.offers[slot].present:
                 self.offer_changed(slot, port)
 
+    cdef void doubt(self, uint32_t port, uint32_t cost, int64_t now) noexcept:
+        cdef uint32_t slot
+        self.set_cost(port, cost, now)
+        for slot in range(1, self.touched):
+            if self.nodes[slot].port == port:
+                self.ask_all(slot)
+                self.nodes[slot].ask_at = NEVER     # it has a way: once is enough
+
     # What the neighbours announce.
 
     cdef void apply(self, uint32_t port, const uint8_t* entries, uint32_t count, int64_t now) noexcept:
@@ -523,6 +531,9 @@ cdef class NodeTable(OfferTable):
     def measure_port(self, uint32_t port, uint32_t cost, int64_t now):
         """Sets the cost of a link, us."""
         self.set_cost(self.checked(port), cost, now)
+
+    def doubt_port(self, uint32_t port, uint32_t cost, int64_t now):
+        self.doubt(self.checked(port), cost, now)
 
     def receive_updates(self, uint32_t port, const uint8_t[::1] entries not None, int64_t now):
         """Takes the entries of a type 10, as on the wire."""

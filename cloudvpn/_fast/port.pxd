@@ -26,6 +26,9 @@ cdef class Port:
     cdef readonly bint slowed               # brought too many: it is not read until those were allowed for
     cdef readonly SendQueue queue
     cdef readonly EchoMeter echo
+    cdef uint32_t unheard                   # echo requests since the peer's last byte
+    cdef int64_t unheard_since, asked_at    # us, of the first and the last one of these
+    cdef readonly bint doubted              # version 2: it is silent, so other ways are preferred
 
     cdef Bucket up_limit, down_limit, down_share    # bytes of frames
     cdef int64_t deficit                    # B that are left of its turn to send; below 0: sent ahead of turns to come

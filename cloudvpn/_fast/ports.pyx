@@ -60,6 +60,8 @@ cdef class Ports:
         port.queue = queue
         queue.total = &self.waiting_total
         port.version = version
+        port.unheard = 0
+        port.doubted = False
         port.echo = EchoMeter(now, self.random.next32() & 0xFF)
         self.shaper.open_port(port, now)
         self.policer.open_port(port, now)

@@ -37,6 +37,7 @@ cdef class Router(Ports):
     cdef uint8_t* scratch                   # one route packet's body, or one frame of up to 64 KiB
 
     cdef readonly uint64_t echoes_unasked
+    cdef readonly uint64_t links_doubted    # times that a link of version 2 was silent, so that others were preferred
     cdef readonly uint64_t links_slowed     # times that a link was not read for a while, for it brought too many ...
     cdef readonly uint32_t slowed_port      # ... and which it was last
 
@@ -64,6 +65,9 @@ cdef class Router(Ports):
     cdef void tell_routes(self) noexcept
     cdef void send_routes(self, Port port, PacketType kind, uint32_t count) noexcept
     cdef void ask_echo(self, Port port, int64_t now) noexcept
+    # Whether nothing at all comes from the peer, although it was asked.
+    cdef bint is_silent(self, Port port, int64_t now) noexcept
+    cdef void doubt(self, Port port) noexcept
     cdef void run_timers(self) noexcept
     cdef bint has_room_again(self, Port port) noexcept
     cdef void set_ignoring(self, bint on) noexcept

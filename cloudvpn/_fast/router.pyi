@@ -15,6 +15,7 @@ class Router(Ports):
     ignore_macs: bool
     learns: bool
     echoes_unasked: int
+    links_doubted: int
     links_slowed: int
     slowed_port: int
     def attach(self, port: Port, queue: SendQueue, now: int, version: int = 1) -> None: ...

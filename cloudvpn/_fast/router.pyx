@@ -25,6 +25,13 @@ from cloudvpn.errors import PeerError
 # heartbeat, nor one that asks all the time make us tell everything each heartbeat.
 cdef int64_t SET_REQUEST_INTERVAL = 1_000_000
 cdef int64_t EARLY_ECHO = 200_000
+# A link of version 2 from which not a byte came for so long, and for two pings more, although it was asked three times,
+# is doubted. A busy link is not: whatever comes counts, not only the reply that may be behind much else.
+cdef int64_t DOUBT_AFTER = 3_000_000
+cdef int64_t ASK_AGAIN = 1_000_000
+cdef enum:
+    DOUBT_REQUESTS = 3
+    DOUBT_COST = 10_000_000     # us more than it costs: if there is another way, it is nearer
 # How soon a protocol packet whose lane was full is tried again.
 cdef int64_t LANE_RETRY = 10_000
 
@@ -191,6 +198,8 @@ cdef class Router(Ports):
         if not port.echo.reply(echo_id, self.now):
             self.echoes_unasked += 1
             return
+        if port.doubted:        # late, perhaps: a heartbeat measures anew
+            return
         cost = port.echo.smoothed
         if port.version == 1:
             self.routes.set_link_ping(port.index, cost)
@@ -342,6 +351,22 @@ cdef class Router(Ports):
         if port.version == 2 and port.echo.asked < AVERAGED_FIRST - 1:
             interval = min(interval, EARLY_ECHO)
         self.reserve(port, ECHO_REQUEST, port.echo.request(now, interval), 0, 0)
+        if port.unheard == 0:
+            port.unheard_since = now
+        port.unheard += 1
+        port.asked_at = now
+
+    cdef bint is_silent(self, Port port, int64_t now) noexcept:
+        # What is counted are requests: if it was this node that did not run, there were none.
+        return port.unheard >= DOUBT_REQUESTS and not port.slowed and (
+            now - port.unheard_since >= DOUBT_AFTER + 2 * <int64_t>port.echo.smoothed)
+
+    cdef void doubt(self, Port port) noexcept:
+        port.doubted = True
+        self.links_doubted += 1
+        self.nodes.doubt(
+            port.index, DOUBT_COST + min(port.echo.smoothed, <uint32_t>PING_INFINITE - DOUBT_COST), self.now)
+        self.settle()
 
     cdef void send_routes(self, Port port, PacketType kind, uint32_t count) noexcept:
         """The routes in `scratch`. A link whose lane is full gets a full set later: nothing told is ever missing."""
@@ -383,7 +408,13 @@ cdef class Router(Ports):
         silent = []
         for at in range(self.attached_count):
             port = <Port>self.attached[at]
-            if now >= port.echo.due:
+            if port.doubted and port.echo.last_reply >= port.unheard_since:
+                port.doubted = False
+                port.echo.restart(now)
+            if port.version == 2 and port.echo.smoothed and not port.doubted and self.is_silent(port, now):
+                self.doubt(port)
+            if now >= port.echo.due or (
+                    port.version == 2 and 0 < port.unheard < DOUBT_REQUESTS and now - port.asked_at >= ASK_AGAIN):
                 self.ask_echo(port, now)
             if now - port.echo.last_reply >= self.timeout:
                 silent.append(port)

@@ -86,6 +86,7 @@ cdef class Switch(Router):
         cdef Packet packet
         cdef Verdict verdict
         self.now = now
+        port.unheard = 0
         while port.index and not port.slowed:
             verdict = parse(data + at, size - at, port.version, &packet)
             if verdict == PACKET_PARTIAL:

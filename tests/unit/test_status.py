@@ -96,7 +96,7 @@ node 00000000000000b2 \tvia conn 0 \tcost 1574 \thops 1 \tnumber 42 \tlabel 1573
 host 4e:ac:c9:59:37:d2 \told \tat no node of version 2
 host be:88:54:e7:d3:17 \tfixed \tat 00000000000000a1
 ways changed: offer 51
-ways announced: refused 52; links slowed 54
+ways announced: refused 52; links slowed 54, doubted 55
 hosts: moves 53
 expiring: own certificate "a" expires on 2026-11-26 19:00 UTC, in 2 days: renew it
 handshakes: 9
@@ -142,7 +142,8 @@ AS_JSON = {
     "nodes": [{"node": "00000000000000a1", "connection": -1, "cost_us": 0, "hops": 0, "sequence": 41, "label": 0},
               {"node": "00000000000000b2", "connection": 0, "cost_us": 1574, "hops": 1, "sequence": 42,
                "label": 1573}],
-    "routing": {"changes": {"offer": 51}, "announcements": {"refused": 52}, "hosts": {"moves": 53}, "links_slowed": 54},
+    "routing": {"changes": {"offer": 51}, "announcements": {"refused": 52}, "hosts": {"moves": 53}, "links_slowed": 54,
+                "links_doubted": 55},
     "ids_came_back": 24,
     "expiring": [{"what": 'own certificate "a"', "time": "2026-11-26T19:00:00.000000Z", "remedy": "renew it"}],
     "handshakes": 9,
@@ -170,7 +171,7 @@ def example() -> NodeFacts:
         [RouteFacts(ONE, 0, 1575, 1, "old", None), RouteFacts(TWO, -1, 1, 0, "fixed", A1)],
         FrameFacts(11, 12, 13, 14, 15), {"short": 1, "queue_full": 2}, RefusedFacts(21, 22, 23), A1,
         [WayFacts(A1, -1, 0, 0, 41, 0), WayFacts(B2, 0, 1574, 1, 42, 1573)],
-        RoutingFacts({"offer": 51}, {"refused": 52}, {"moves": 53}, 54), 24,
+        RoutingFacts({"offer": 51}, {"refused": 52}, {"moves": 53}, 54, 55), 24,
         [ExpiringFacts('own certificate "a"', time + timedelta(days=2), "renew it")],
         9, {"dials_failed": 3, "links_up": 2},
     )  # fmt: skip
