@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import logging
 import os
 import tempfile
@@ -40,6 +41,7 @@ class StatusFile:
 
     def start(self) -> None:
         self.has_started = True
+        self.clear()
         self.mesh.spawn(self.run())
 
     def stop(self) -> None:
@@ -49,6 +51,12 @@ class StatusFile:
             if self.has_started:
                 with contextlib.suppress(OSError):      # it may never have been there
                     self.path.unlink()
+
+    def clear(self) -> None:
+        """What a node was writing when it was killed, before this one."""
+        for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.????????"):
+            with contextlib.suppress(OSError):
+                left.unlink()
 
     async def run(self) -> None:
         while True:
