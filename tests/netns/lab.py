@@ -230,6 +230,18 @@ class Wire:
         for name in names or self._places:
             self._middle.run(["bridge", "link", "set", "dev", self._port(name), "state", 3])
 
+    def part(self, *names: str) -> None:
+        """Silently: these hosts hear each other and no others, the others hear each other, until `join`."""
+        ports = ", ".join(self._port(name) for name in names)
+        table = f"br{self.number}"
+        rules = [f"add rule bridge {table} forward iifname {{ {ports} }} oifname != {{ {ports} }} drop",
+                 f"add rule bridge {table} forward iifname != {{ {ports} }} oifname {{ {ports} }} drop"]
+        chain = f"add chain bridge {table} forward {{ type filter hook forward priority 0; }}"
+        self._middle.run(["nft", "; ".join([f"add table bridge {table}", chain, *rules])])
+
+    def join(self) -> None:
+        self._middle.run(["nft", f"delete table bridge br{self.number}"])
+
     def reset(self, name: str, port: int) -> None:
         """The host answers TCP to the port, of connections that are there too, with resets, until `accept`."""
         rule = f"iifname {self.iface} tcp dport {port} tcp flags & rst == 0 reject with tcp reset"
