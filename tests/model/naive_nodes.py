@@ -112,6 +112,13 @@ class NaiveNodeTable:
                 self.choose(node)
             self.by_cost = False
 
+    def doubt(self, port: int, cost: int, now: int) -> None:
+        self.measure(port, cost, now)
+        for node, way in self.ways.items():
+            if way.port == port:
+                self.ask_for(node, 0)
+                del self.starving[node]
+
     # Updates.
 
     def hear_updates(self, port: int, entries: list[tuple[int, int, int, int, int]], now: int) -> None:

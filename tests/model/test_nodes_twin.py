@@ -109,6 +109,10 @@ class Pair:
             cost = self.chance.choice([0, 1, 500, 2000, 2001, 10_000, self.chance.randrange(40_000), INFINITE])
             self.table.measure_port(port, cost, self.now)
             self.twin.measure(port, cost, self.now)
+        elif kind < 0.66:
+            cost = self.chance.choice([1, 2001, 10_000_000])
+            self.table.doubt_port(port, cost, self.now)
+            self.twin.doubt(port, cost, self.now)
         elif kind < 0.68:
             self.open.remove(port)
             self.table.close_port(port, self.now)
