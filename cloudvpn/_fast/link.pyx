@@ -3,7 +3,7 @@
 
 from cpython.buffer cimport PyBUF_WRITE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memmove
 
 from cloudvpn._fast.clock cimport monotonic_us
@@ -72,8 +72,12 @@ cdef class Link(Port):
             self.parse()
 
     cdef void parse(self):
+        cdef int64_t now = monotonic_us()
+        # If this process was stopped, what is read first was sent long ago: the heartbeat, which is due, cuts the link.
+        if now - self.echo.last_reply >= self.switch.timeout:
+            return
         try:
-            self.start += self.switch.feed(self, self.buffer + self.start, self.end - self.start, monotonic_us())
+            self.start += self.switch.feed(self, self.buffer + self.start, self.end - self.start, now)
         except PeerError as error:
             self.abort(str(error))
         self.switch.flush_touched()

@@ -120,6 +120,6 @@ def test_a_peer_that_ends_its_direction_only_is_said_goodbye_to(lab: Lab) -> Non
             peer.fence()
             (peer.half_close, peer.close_notify)[turn % 2]()
             assert peer.wait_end(5) in ("eof", "close_notify", "reset"), "the daemon ends its direction, too"
-    assert len(re.findall("link down: A at .*: closed by the peer$", b.log_text(), re.MULTILINE)) == 12, b.report()
+    b.wait_log("link down: A at .*: closed by the peer$", 5, 12)
     assert_not_grown(lab, b, before)
     assert_sound(lab, {"b": b})
