@@ -8,6 +8,7 @@ Requests and answers are JSON, one a packet; many may be under way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import encodings.idna  # noqa: F401 - getaddrinfo() would import it, from where the user may not read
 import itertools
 import json
@@ -84,5 +85,6 @@ def _serve(ours: socket.socket, confinement: Confinement, lock: bool) -> None:
         ours.send(json.dumps([number, answer]).encode())
 
     threads = ThreadPoolExecutor(LOOKUPS)       # not closed: the end waits for no name server
-    while packet := ours.recv(MAX_PACKET):
-        threads.submit(look_up, *json.loads(packet))
+    with contextlib.suppress(ConnectionResetError):     # the node was killed with an answer that it had not read
+        while packet := ours.recv(MAX_PACKET):
+            threads.submit(look_up, *json.loads(packet))
