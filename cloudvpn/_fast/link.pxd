@@ -32,3 +32,5 @@ cdef class Link(Port):
     cdef public object info
 
     cdef void parse(self)
+    # Memory has run out in the midst of something.
+    cdef void fail(self) noexcept

@@ -15,6 +15,9 @@ cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char* start, Py_ssize_t size, int flags)
 
 
+NO_MEMORY = "out of memory"      # where it is, some libraries say SystemError
+
+
 cdef class Link(Port):
     """One TLS connection. `owner` hears `link_made`, `link_up`, `link_waits`, `link_lost`; it starts or refuses it."""
 
@@ -73,13 +76,19 @@ cdef class Link(Port):
 
     cdef void parse(self):
         cdef int64_t now = monotonic_us()
+        cdef bint has_parsed = False
         # If this process was stopped, what is read first was sent long ago: the heartbeat, which is due, cuts the link.
         if now - self.echo.last_reply >= self.switch.timeout:
             return
         try:
             self.start += self.switch.feed(self, self.buffer + self.start, self.end - self.start, now)
+            has_parsed = True
         except PeerError as error:
             self.abort(str(error))
+        except MemoryError:
+            pass                # nothing else, here and below: see `has_closed_chunk` of the queue
+        if not has_parsed:
+            self.abort(NO_MEMORY)       # if it is not already
         self.switch.flush_touched()
 
     def pause_writing(self):
@@ -127,28 +136,65 @@ cdef class Link(Port):
         if self.index:
             self.parse()
 
+    def is_closing(self):
+        """It has begun to close, from our side or the other, and `link_lost` did not follow yet."""
+        return self.transport is not None and bool(self.transport.is_closing())
+
     # The switch calls these.
 
     cpdef came_up(self):
-        self.owner.link_up(self)
+        cdef bint is_done = False
+        try:
+            self.owner.link_up(self)
+            is_done = True
+        except (MemoryError, SystemError):
+            pass
+        if not is_done:
+            self.fail()
 
     cpdef set_reading(self, bint wanted):
+        cdef bint is_done = False
         if self.transport is None or self.transport.is_closing():
             return
-        if wanted:
-            self.transport.resume_reading()
-            if self.end > self.start:
-                self.owner.link_waits(self)
-        else:
-            self.transport.pause_reading()
+        try:
+            if wanted:
+                self.transport.resume_reading()
+                if self.end > self.start:
+                    self.owner.link_waits(self)
+            else:
+                self.transport.pause_reading()
+            is_done = True
+        except (MemoryError, SystemError):
+            pass
+        if not is_done:
+            self.fail()
+
+    cdef void fail(self) noexcept:
+        self.failed = True
+        if self.reason is None:
+            self.reason = NO_MEMORY
 
     cpdef flush(self):
         cdef uint32_t frames
+        cdef bint is_done
         if self.transport is None:
             return
         while not self.paused:
-            data = self.queue.take(&frames)
+            data = None
+            try:
+                data = self.queue.take(&frames)
+            except MemoryError:     # what waits still does
+                pass
             if data is None:
                 return
             self.bytes_out += <size_t>len(data)
-            self.transport.write(data)
+            is_done = False
+            try:
+                self.transport.write(data)
+                is_done = True
+            except (MemoryError, SystemError):
+                pass
+            if not is_done:         # the peer will miss it
+                self.queue.lost += frames
+                self.fail()
+                return

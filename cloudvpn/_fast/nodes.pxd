@@ -55,7 +55,8 @@ cdef class NodeTable(OfferTable):
     cdef readonly uint32_t own_heard_port   # ... and who said so last
 
     # Links of version 2 come and go. A new neighbour is owed everything.
-    cdef void attach(self, uint32_t port, int64_t now) noexcept
+    # False: no memory, it is not attached.
+    cdef bint attach(self, uint32_t port, int64_t now) noexcept
     cdef void detach(self, uint32_t port, int64_t now) noexcept
     # What a frame pays for the link, us, at least 1. 0: not measured yet, its offers are kept and not used.
     cdef void set_cost(self, uint32_t port, uint32_t cost, int64_t now) noexcept

@@ -54,17 +54,18 @@ cdef class NodeTable(OfferTable):
 
     # Links come and go.
 
-    cdef void attach(self, uint32_t port, int64_t now) noexcept:
+    cdef bint attach(self, uint32_t port, int64_t now) noexcept:
         cdef Neighbour* neighbour = &self.neighbours[port]
         if neighbour.offers != NULL:
-            return
+            return True
         neighbour.offers = <Offer*>calloc(self.max_nodes + 1, sizeof(Offer))
         if neighbour.offers == NULL or not self.open_lane(port):
             free(neighbour.offers)
-            neighbour.offers = NULL         # the link stays without routes, what it announces is refused
-            return
+            neighbour.offers = NULL
+            return False
         self.now = now
         self.owe_all(port)
+        return True
 
     cdef void detach(self, uint32_t port, int64_t now) noexcept:
         cdef Neighbour* neighbour = &self.neighbours[port]
@@ -523,7 +524,8 @@ cdef class NodeTable(OfferTable):
         return nodes
 
     def open_port(self, uint32_t port, int64_t now):
-        self.attach(self.checked(port), now)
+        if not self.attach(self.checked(port), now):
+            raise MemoryError()
 
     def close_port(self, uint32_t port, int64_t now):
         self.detach(self.checked(port), now)

@@ -15,6 +15,7 @@ cdef class Port:
     cdef readonly bint is_ourselves         # it said our own name
     cdef readonly bint up                   # the peer has sent a valid packet
     cdef readonly bint paused               # the transport takes nothing now
+    cdef readonly bint failed               # packets were lost for lack of memory: the next heartbeat closes it
     cdef bint clogged                       # its queue is full because of a limit
     cdef bint touched                       # stands in the switch's list of ports to flush
     cdef bint wants_set                     # a full route set is owed
@@ -46,7 +47,8 @@ cdef class Port:
     cdef readonly uint64_t broadcasts_in, broadcasts_refused, unicasts_refused
     cdef Bucket flood_limit                 # frames of the peer that may be flooded
 
-    # Writes what waits, until nothing does or the transport pauses. Must not attach or detach a port.
+    # Writes what waits, until nothing does or the transport pauses. Must not attach or detach a port. What it takes
+    # and cannot write it adds to the queue's `lost`.
     cpdef flush(self)
     # Whether the peer's bytes shall be read now. After True what was read and not used is to be fed again.
     cpdef set_reading(self, bint wanted)

@@ -9,6 +9,7 @@ class Port:
     is_ourselves: bool
     up: bool
     paused: bool
+    failed: bool
     slowed: bool
     queue: SendQueue
     echo: EchoMeter

@@ -46,8 +46,10 @@ cdef class Ports:
     cdef object alarm                       # called with the time (us) at which `flush` is wanted; None: nobody cares
     cdef int64_t alarm_at                   # us, what it was called with since the last `flush`; INT64_MAX: it was not
 
+    # Nothing of this takes memory while ports come and go.
     cdef list slots                         # Port or None, by index
-    cdef list free_slots
+    cdef uint32_t* free_slots
+    cdef uint32_t free_count, used_count    # slots that are free again, slots that were ever used
     cdef PyObject** attached                # borrowed from `slots`, in any order
     cdef readonly uint32_t attached_count
     cdef PyObject** up                      # those that frames may go to
@@ -82,6 +84,8 @@ cdef class Ports:
     # The header of a protocol packet, in the port's lane, and room for its body behind it; NULL: the lane is full.
     cdef uint8_t* reserve(self, Port port, PacketType kind, uint8_t special, uint32_t count, uint32_t size) noexcept
     cdef void drop(self, uint32_t reason, uint32_t frames) noexcept
+    # Counts what the port's queue has lost.
+    cdef void count_lost(self, Port port) noexcept
 
     cdef void touch(self, Port port) noexcept
     # Lets every port with something new write: once after each batch.

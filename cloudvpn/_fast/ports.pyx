@@ -23,11 +23,10 @@ cdef class Ports:
 
     def __cinit__(self, *args, **options):
         self.alarm_at = INT64_MAX
-        self.slots = [None]
-        self.free_slots = []
         self.tap_wanted = True
 
     def __dealloc__(self):
+        PyMem_Free(self.free_slots)
         PyMem_Free(self.attached)
         PyMem_Free(self.up)
         PyMem_Free(self.touched)
@@ -38,10 +37,12 @@ cdef class Ports:
         self.max_waiting = max_waiting
         self.shaper = Shaper(max_ports)
         self.policer = Policer()
+        self.slots = [None] * (max_ports + 1)
+        self.free_slots = <uint32_t*>PyMem_Calloc(max_ports, sizeof(uint32_t))
         self.attached = <PyObject**>PyMem_Calloc(max_ports, sizeof(PyObject*))
         self.up = <PyObject**>PyMem_Calloc(max_ports, sizeof(PyObject*))
         self.touched = <PyObject**>PyMem_Calloc(max_ports, sizeof(PyObject*))
-        if self.attached == NULL or self.up == NULL or self.touched == NULL:
+        if self.free_slots == NULL or self.attached == NULL or self.up == NULL or self.touched == NULL:
             raise MemoryError()
 
     # Ports come and go.
@@ -51,18 +52,20 @@ cdef class Ports:
             raise InternalError("the port is attached already")
         if self.attached_count == self.max_ports:
             raise InternalError("no port is free")
-        if self.free_slots:
-            port.index = self.free_slots.pop()
-            self.slots[port.index] = port
+        port.echo = EchoMeter(now, self.random.next32() & 0xFF)     # all that can fail
+        if self.free_count:
+            self.free_count -= 1
+            port.index = self.free_slots[self.free_count]
         else:
-            port.index = <uint32_t>len(self.slots)
-            self.slots.append(port)
+            self.used_count += 1
+            port.index = self.used_count
+        self.slots[port.index] = port
         port.queue = queue
         queue.total = &self.waiting_total
         port.version = version
+        port.failed = False
         port.unheard = 0
         port.doubted = False
-        port.echo = EchoMeter(now, self.random.next32() & 0xFF)
         self.shaper.open_port(port, now)
         self.policer.open_port(port, now)
         port.place_attached = self.attached_count
@@ -89,8 +92,7 @@ cdef class Ports:
                     break
             port.touched = False
         self.shaper.leave(port)
-        self.drops[DROP_NO_MEMORY] += port.queue.lost
-        self.frames_to_links -= port.queue.lost
+        self.count_lost(port)
         at = port.queue.clear()
         port.queue.total = &port.queue.own_total
         port.frames_dropped += at
@@ -98,7 +100,8 @@ cdef class Ports:
         self.frames_to_links -= at
         self.drops[DROP_LINK_CLOSED] += at
         self.slots[port.index] = None
-        self.free_slots.append(port.index)
+        self.free_slots[self.free_count] = port.index
+        self.free_count += 1
         port.index = 0
         self.watch_tap()
 
@@ -144,6 +147,7 @@ cdef class Ports:
             return NULL
         at = port.queue.reserve_data(size, frames)
         if at == NULL:
+            self.count_lost(port)
             port.frames_dropped += frames
             self.drop(DROP_NO_MEMORY, frames)
         return at
@@ -162,6 +166,7 @@ cdef class Ports:
     cdef bint make_room(self, Port port, uint32_t size) noexcept:
         """All queues together are full: the longest one loses its oldest frames, or the new one if that is its own."""
         cdef uint32_t at, frames
+        cdef uint64_t before
         cdef Port longest
         while self.waiting_total + size > self.max_waiting:
             longest = port
@@ -170,7 +175,11 @@ cdef class Ports:
                     longest = <Port>self.attached[at]
             if longest is port:
                 return False
+            before = self.waiting_total
             frames = longest.queue.drop_oldest()
+            self.count_lost(longest)
+            if self.waiting_total == before:        # no memory
+                return False
             longest.frames_dropped += frames
             longest.frames_out -= frames
             self.frames_to_links -= frames
@@ -202,6 +211,14 @@ cdef class Ports:
     cdef void drop(self, uint32_t reason, uint32_t frames) noexcept:
         self.drops[reason] += frames
 
+    cdef void count_lost(self, Port port) noexcept:
+        cdef uint64_t lost = port.queue.lost
+        port.queue.lost = 0
+        port.frames_dropped += lost
+        port.frames_out -= lost
+        self.frames_to_links -= lost
+        self.drops[DROP_NO_MEMORY] += lost
+
     # And leaves.
 
     # HOT PATH
@@ -229,6 +246,8 @@ cdef class Ports:
             port.touched = False
             if not port.paused:
                 port.flush()
+                if port.queue.lost:
+                    self.count_lost(port)
             if self.shaper.is_on:
                 if self.shaper.join(port):
                     has_joined = True
@@ -239,8 +258,11 @@ cdef class Ports:
 
     cdef void wake_at(self, int64_t time) noexcept:
         if time < self.alarm_at and self.alarm is not None:
-            self.alarm_at = time
-            self.alarm(time)
+            try:
+                self.alarm(time)
+                self.alarm_at = time
+            except MemoryError:     # it is asked again after the next batch
+                pass                # nothing else: see `has_closed_chunk` of the queue
 
     cdef void flush_shaped(self) noexcept:
         """Lets out what the upload limits allow now."""

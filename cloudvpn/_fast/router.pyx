@@ -64,19 +64,23 @@ cdef class Router(Ports):
     # Links come and go.
 
     def attach(self, Port port not None, SendQueue queue not None, int64_t now, uint32_t version=1):
-        """Takes the port in and greets its peer: hello (version 2), echo request, and all that there is to announce."""
+        """Takes the port in and greets its peer: hello (version 2), echo request, and all that there is to announce.
+
+        MemoryError: it is to be detached.
+        """
         cdef uint8_t* at
         self.take_in(port, queue, now, version)
         self.now = now
         port.asked_set = port.given_set = now - SET_REQUEST_INTERVAL
         if version == 2:
+            self.hosts.attach(port.index)
+            if not self.nodes.attach(port.index, now):
+                raise MemoryError()
             at = self.reserve(port, HELLO, 0, HELLO_BYTES, HELLO_BYTES)
             if at == NULL:
                 raise MemoryError()
             store_hello(at - HEADER_BYTES, self.node_id)
             self.ask_echo(port, now)
-            self.nodes.attach(port.index, now)
-            self.hosts.attach(port.index)
         else:
             self.old_links += 1
             if self.old_links == 1:
@@ -397,7 +401,7 @@ cdef class Router(Ports):
     # The heartbeat.
 
     def beat(self, int64_t now, uint32_t wall=0):
-        """Once per heartbeat: echoes that are due, changes to tell. Returns the ports that have been silent too long.
+        """Once per heartbeat: echoes that are due, changes to tell. Returns the ports to close, silent or failed.
 
         `wall` is the time of day, seconds since 1970, for claims that must outlive a partition.
         """
@@ -416,8 +420,10 @@ cdef class Router(Ports):
             if now >= port.echo.due or (
                     port.version == 2 and 0 < port.unheard < DOUBT_REQUESTS and now - port.asked_at >= ASK_AGAIN):
                 self.ask_echo(port, now)
-            if now - port.echo.last_reply >= self.timeout:
+            if port.failed or now - port.echo.last_reply >= self.timeout:
                 silent.append(port)
+            if not port.queue.is_empty():       # a write that found no memory is tried again
+                self.touch(port)
             port.told = 0
             port.entries -= min(port.entries, <uint64_t>ENTRIES_PER_BEAT)
             if port.slowed and port.entries <= ENTRIES_PER_BEAT:

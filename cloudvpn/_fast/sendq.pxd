@@ -25,7 +25,7 @@ cdef class SendQueue:
     cdef readonly uint64_t waiting_bytes            # of data
     cdef uint64_t* total        # bytes of data in all queues of the switch; of this one alone while it has none
     cdef uint64_t own_total
-    cdef readonly uint64_t lost                     # frames that went with a chunk for which memory ran out
+    cdef readonly uint64_t lost                     # frames that went for lack of memory and are not counted yet
 
     cdef uint8_t* proto
     cdef uint32_t proto_used, proto_room
@@ -51,16 +51,17 @@ cdef class SendQueue:
     cdef bint is_empty(self) noexcept
 
     # The next bytes to write, or None: all protocol packets, then frames, at most 64 KiB or one frame at a time.
-    # `*frames` is how many frames they carry.
+    # `*frames` is how many frames they carry. MemoryError: what waits still does, but for what `lost` says.
     cdef object take(self, uint32_t* frames)
     cdef object take_data(self, uint64_t most, uint32_t* frames)
     # The oldest packet that is not granted, and how many bytes stand from it on to the end of its chunk.
     cdef const uint8_t* look(self, size_t* size) noexcept
     # Lets that packet leave, which has so many bytes and stands for so many frames.
     cdef void grant(self, uint32_t size, uint32_t frames) noexcept
-    # Throws the oldest chunk away and gives the number of frames in it.
+    # Throws the oldest chunk away and gives the number of frames in it; 0: no memory, it is still there or `lost`.
     cdef uint32_t drop_oldest(self) noexcept
     cdef void close_chunk(self) except *
+    cdef bint has_closed_chunk(self) noexcept       # False: no memory
     cdef void forget_open(self) noexcept
     # Throws everything away and gives the number of frames that waited.
     cdef uint32_t clear(self) noexcept

@@ -10,6 +10,11 @@ from libc.string cimport memcpy
 from cloudvpn._fast.consts cimport WRITE_BYTES
 from cloudvpn._fast.pybytes cimport PyErr_Clear, bytes_start, decref, new_bytes, resize_bytes
 
+cdef extern from "Python.h":
+    PyObject* PyErr_NoMemory() except NULL
+    # Empties a list without taking memory.
+    int PyList_SetSlice(list items, Py_ssize_t low, Py_ssize_t high, PyObject* none) except -1
+
 
 cdef class SendQueue:
     """The two lanes of one link. Limits: packets, and for frames bytes too; the tighter one holds."""
@@ -51,9 +56,7 @@ cdef class SendQueue:
     cdef uint8_t* reserve_data(self, uint32_t size, uint32_t frames) noexcept:
         cdef uint8_t* at
         if size > self.open_room - self.open_used:
-            try:
-                self.close_chunk()
-            except MemoryError:
+            if not self.has_closed_chunk():
                 return NULL
             self.open_room = max(<uint32_t>WRITE_BYTES, size)
             self.open_chunk = new_bytes(NULL, self.open_room)
@@ -73,9 +76,7 @@ cdef class SendQueue:
 
     # HOT PATH
     cdef bint take_over(self, PyObject** packet, uint32_t room, uint32_t size, uint32_t frames) noexcept:
-        try:
-            self.close_chunk()
-        except MemoryError:
+        if not self.has_closed_chunk():
             return False
         self.open_chunk = packet[0]
         packet[0] = NULL
@@ -90,9 +91,7 @@ cdef class SendQueue:
     cdef void close_chunk(self) except *:
         if self.open_chunk == NULL:
             return
-        try:
-            resize_bytes(&self.open_chunk, self.open_used)
-        except MemoryError:     # the chunk is gone with it
+        if resize_bytes(&self.open_chunk, self.open_used) < 0:      # the chunk is gone with it
             self.lost += self.open_frames
             self.waiting_data -= self.open_packets
             self.waiting_frames -= self.open_frames
@@ -100,10 +99,20 @@ cdef class SendQueue:
             self.total[0] -= self.open_used
             self.granted = self.granted_packets = self.granted_frames = 0   # of the others it is granted anew
             self.forget_open()
-            raise
+            PyErr_NoMemory()
+        self.open_room = self.open_used     # it stays the open one, and full, if there is no memory for this
         self.chunks.append((<object>self.open_chunk, self.open_packets, self.open_frames))
         decref(self.open_chunk)
         self.forget_open()
+
+    cdef bint has_closed_chunk(self) noexcept:
+        cdef bint is_closed = False
+        try:
+            self.close_chunk()
+            is_closed = True
+        except MemoryError:
+            pass                # nothing else: what Cython makes of it needs a traceback, and memory for one
+        return is_closed
 
     cdef void forget_open(self) noexcept:
         self.open_chunk = NULL
@@ -124,6 +133,7 @@ cdef class SendQueue:
     cdef object take_data(self, uint64_t most, uint32_t* frames):
         """The rest of the oldest chunk, or `most` bytes of it if that is less: then those that were granted."""
         cdef uint32_t packets, size, start = self.front_used
+        cdef uint64_t rest
         if most == 0:
             return None
         if not self.chunks:
@@ -131,12 +141,16 @@ cdef class SendQueue:
             if not self.chunks:
                 return None
         data, packets, frames[0] = self.chunks[0]
-        size = <uint32_t>len(data) - start
-        if most >= size:
+        rest = <uint64_t>len(data) - start
+        size = <uint32_t>min(rest, most)
+        part = data
+        if size < <uint32_t>len(data):
+            part = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, size)
+        # Nothing has changed until here, where memory may run out.
+        if size == rest:
             self.chunks.pop(0)
             self.front_used = 0
         else:
-            size = <uint32_t>most
             self.chunks[0] = (data, packets - self.granted_packets, frames[0] - self.granted_frames)
             packets = self.granted_packets
             frames[0] = self.granted_frames
@@ -149,9 +163,7 @@ cdef class SendQueue:
             self.granted -= min(<uint64_t>size, self.granted)
             self.granted_packets -= min(packets, self.granted_packets)
             self.granted_frames -= min(frames[0], self.granted_frames)
-        if size < <uint32_t>len(data):
-            data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, size)
-        return data
+        return part
 
     # What a limit lets out.
 
@@ -174,7 +186,7 @@ cdef class SendQueue:
         cdef uint32_t lost = self.waiting_frames
         decref(self.open_chunk)
         self.forget_open()
-        self.chunks = []
+        PyList_SetSlice(self.chunks, 0, len(self.chunks), NULL)
         self.front_used = 0
         self.granted = self.granted_packets = self.granted_frames = 0
         PyMem_Free(self.proto)
@@ -187,11 +199,13 @@ cdef class SendQueue:
 
     cdef uint32_t drop_oldest(self) noexcept:
         cdef uint32_t frames = 0
+        cdef bint is_taken = False
         try:
             self.take_data(<uint64_t>-1, &frames)
-        except MemoryError:     # `lost` counts them
-            pass
-        return frames
+            is_taken = True
+        except MemoryError:
+            pass                # see `has_closed_chunk`
+        return frames if is_taken else 0
 
     # What Python sees, for tests and benchmarks.
 

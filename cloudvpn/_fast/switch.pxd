@@ -40,6 +40,7 @@ cdef class Switch(Router):
 
     cdef PyObject* tap_chunk                # what the interface's next frame is read to, owned; NULL: none yet
     cdef uint8_t* tap_frame                 # its place in there
+    cdef uint8_t* tap_reserve               # the same where no memory is left for one
 
     cdef readonly uint64_t frames_from_tap, frames_from_links, frames_to_tap
     cdef readonly uint64_t copies           # made by flooding, beyond the first
@@ -50,7 +51,7 @@ cdef class Switch(Router):
     # A frame of the interface; if it stands for many, it counts as them, here as everywhere.
     cdef void frame_from_tap(self, const uint8_t* frame, uint32_t size, const Offload* offload) noexcept
     # Where the interface's next frame is best read to, for from there a large one needs no copy: SUPER_FRAME_MAX bytes,
-    # with room before them for an offload header. The place stays until such a frame was sent. NULL: no memory.
+    # with room before them for an offload header. The place stays until such a frame was sent.
     cdef uint8_t* room_for_frame(self) noexcept
 
     cdef void handle(self, Port port, const Packet* packet) noexcept

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One forwarding step: packets and frames in, packets and frames out, by the rules of docs/wire.md."""
 
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint16_t
 from libc.string cimport memcpy, memset
 
@@ -29,6 +30,7 @@ cdef class Switch(Router):
 
     def __dealloc__(self):
         decref(self.tap_chunk)
+        PyMem_Free(self.tap_reserve)
 
     def __init__(
         self, RouteTable routes not None, IdCache ids not None, RandomSource random not None, *,
@@ -42,6 +44,9 @@ cdef class Switch(Router):
             max_link_claims=max_link_claims)
         self.ids = ids
         self.max_frame = max_frame
+        self.tap_reserve = <uint8_t*>PyMem_Malloc(TAP_CHUNK_BYTES)
+        if self.tap_reserve == NULL:
+            raise MemoryError()
 
     def attach(self, Port port not None, SendQueue queue not None, int64_t now, uint32_t version=1):
         set_bucket(&port.flood_limit, self.broadcast_limit, self.broadcast_limit, now)
@@ -411,6 +416,7 @@ cdef class Switch(Router):
             self.tap_frame = NULL
             self.end_packet(port, cut.pieces)
         else:
+            self.count_lost(port)
             port.frames_dropped += cut.pieces
             self.drop(DROP_NO_MEMORY, cut.pieces)
 
@@ -419,8 +425,8 @@ cdef class Switch(Router):
         if self.tap_chunk == NULL:
             self.tap_chunk = new_bytes(NULL, TAP_CHUNK_BYTES)
             if self.tap_chunk == NULL:
-                PyErr_Clear()
-                return NULL
+                PyErr_Clear()       # a frame that lies there is copied, if only into what is left of a chunk
+                return self.tap_reserve + HEADER_BYTES + BULK_BYTES
             self.tap_frame = <uint8_t*>bytes_start(self.tap_chunk) + HEADER_BYTES + BULK_BYTES
         return self.tap_frame
 
@@ -474,8 +480,6 @@ cdef class Switch(Router):
         """Takes a frame from the local interface, its offload header as `segment.cut` does; lets all ports write."""
         cdef Offload header
         cdef uint8_t* place = self.room_for_frame()
-        if place == NULL:
-            raise MemoryError()
         if frame.shape[0] > SUPER_FRAME_MAX:
             raise ValueError(f"no interface hands over more than {SUPER_FRAME_MAX} bytes")
         self.now = max(self.now, now)

@@ -84,8 +84,6 @@ cdef class TapPort(Tap):
         self.switch.now = monotonic_us()
         while frames < BATCH_FRAMES and total < BATCH_BYTES and self.reading:
             place = self.switch.room_for_frame()
-            if place == NULL:       # what waits in the interface's queue can be read later
-                break
             size = read(self.fd, place - header, header + SUPER_FRAME_MAX)
             if size < <Py_ssize_t>header or size == 0:
                 failed = errno if size < 0 else EAGAIN
