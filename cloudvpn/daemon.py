@@ -86,11 +86,6 @@ def set_policy(switch: Switch, config: Config) -> None:
     switch.set_learning(config.learn_macs, config.mac_age, config.max_local_macs)
 
 
-def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What a callback of the loop or a transport raised; both go on."""
-    log.error("internal error: %s", context.get("message"), exc_info=context.get("exception"))
-
-
 class Node:
     """One running node."""
 
@@ -117,10 +112,11 @@ class Node:
         self.dialers: list[Dialer] = []
         self.stopping = asyncio.Event()
         self.beat_at = self.loop.time()
+        self.late_beat: asyncio.TimerHandle | None = None   # where the loop found no memory for the one before
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises SetupError, and leaves nothing behind, if it cannot start."""
-        self.loop.set_exception_handler(report)
+        self.loop.set_exception_handler(self.report)
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stop, number)
         self.loop.add_signal_handler(signal.SIGHUP, self.reloader.signalled.set)
@@ -132,7 +128,7 @@ class Node:
             if self.interface is not None:
                 self.interface.keep()
             self.dial()
-            self.mesh.spawn(self.reloader.run())
+            self.mesh.keep(self.reloader.run)
             self.beat()
             if self.status is not None:
                 self.status.start()
@@ -150,6 +146,31 @@ class Node:
                 self.interface.close()
             self.service.close()
         log.info("stopped")
+
+    def beat_again(self, period: float) -> None:
+        """Sees to the next beat, and to one more that comes where the loop finds no memory for that one."""
+        late, self.late_beat = self.late_beat, None
+        try:
+            self.loop.call_at(self.beat_at, self.beat)
+            self.late_beat = self.loop.call_at(self.beat_at + period / 2, self.beat)
+        except MemoryError:
+            if late is None or late.when() <= self.loop.time():
+                # A dead node that its service manager takes for a live one would be worse.
+                os.write(2, b"no memory is left for the heartbeat: the node ends\n")
+                os._exit(1)
+            self.late_beat = late
+            self.beat_at -= period      # for that one to plan
+        else:
+            if late is not None:
+                late.cancel()
+
+    def report(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a callback of the loop or a transport raised; the loop goes on, the transport closes."""
+        error = context.get("exception")
+        if isinstance(error, MemoryError):
+            self.mesh.lack_memory("a callback or a link")
+        else:
+            log.error("internal error: %s", context.get("message"), exc_info=error)
 
     def stop(self, number: int) -> None:
         log.info("%s: closing all links", signal.Signals(number).name)
@@ -207,12 +228,15 @@ class Node:
             return
         period = self.config.heartbeat / SECOND
         self.beat_at += period * max(1, -(-(self.loop.time() - self.beat_at) // period))
-        self.loop.call_at(self.beat_at, self.beat)
-        if self.interface is not None:
-            self.interface.look()
+        self.beat_again(period)
         self.mesh.close_silent(self.switch.beat(monotonic_us(), int(time.time())))
         self.storms.look(self.loop.time())
         self.routes.look(self.loop.time())
+        self.mesh.revive()
+        self.mesh.forget_left()
+        if self.interface is not None:
+            self.interface.look()
+
 
 
 def run(words: Sequence[str], config: Config) -> None:

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import random
 import socket
 
 from cloudvpn.doorway import Address
 from cloudvpn.log import escape
 from cloudvpn.mesh import LinkInfo, Mesh, format_address
+from cloudvpn.names import Found
 from cloudvpn.options import SECOND, Endpoint
-from cloudvpn.resolver import Found
-from cloudvpn.sockets import tune
+from cloudvpn.sockets import connect, tune, usable
 from cloudvpn.tls import handshake_reason
 
 log = logging.getLogger("cloudvpn")
@@ -27,11 +29,11 @@ class Dialer:
         self.ourselves: set[Address] = set()    # addresses that turned out to be this node
         self.complaint = ""
         self.info: LinkInfo | None = None       # of the last attempt
-        self.task = mesh.spawn(self.run())
+        self.lasting = mesh.keep(self.run)
 
     def stop(self) -> None:
         """The target is no longer configured: no more attempts, and its link is closed."""
-        self.task.cancel()
+        self.mesh.drop(self.lasting)
         for link in [link for link in self.mesh.links if link.info is self.info]:
             link.close(f"connect {self.target.host} {self.target.port} is no longer configured")
 
@@ -39,6 +41,8 @@ class Dialer:
         while True:
             try:
                 await self.try_all()
+            except MemoryError:
+                self.fail(os.strerror(errno.ENOMEM))
             except Exception:   # whatever it was, it may go better the next time
                 log.exception("internal error while dialling %s %s", self.target.host, self.target.port)
             # Less than the pause, never more: nodes that lost the same peer do not come back in one instant.
@@ -68,22 +72,21 @@ class Dialer:
         try:
             return list(dict.fromkeys(await self.mesh.look_up(self.target)))
         except OSError as error:
-            self.complain(error.strerror or str(error))
+            self.fail(error.strerror or str(error))
             return []
 
     async def dial(self, family: socket.AddressFamily, address: Address) -> LinkInfo | None:
         """One attempt: None if the TCP connection or the TLS handshake failed."""
         mesh = self.mesh
         try:
-            connection = socket.socket(family, socket.SOCK_STREAM)
+            connection = usable(mesh.loop, socket.socket(family, socket.SOCK_STREAM))
         except OSError as error:
-            self.complain(error.strerror or str(error))
+            self.fail(error.strerror or str(error))
             return None
-        connection.setblocking(False)
         try:
             tune(connection, mesh.config)
             await asyncio.wait_for(
-                mesh.loop.sock_connect(connection, address), mesh.config.handshake_timeout / SECOND)
+                connect(connection, address), mesh.config.handshake_timeout / SECOND)
             if mesh.is_full():      # meanwhile
                 connection.close()
                 self.complain(mesh.fullness())
@@ -92,14 +95,17 @@ class Dialer:
             await mesh.open_link(connection, info)
         except (OSError, asyncio.TimeoutError) as error:
             connection.close()
-            mesh.counters["dials_failed"] += 1
             where = "" if address[0] == self.target.host else f"{format_address(address)}: "
-            self.complain(where + handshake_reason(error))
+            self.fail(where + handshake_reason(error))
             return None
-        except asyncio.CancelledError:
+        except BaseException:
             connection.close()
             raise
         return info
+
+    def fail(self, reason: str) -> None:
+        self.mesh.counters["dials_failed"] += 1
+        self.complain(reason)
 
     def complain(self, reason: str) -> None:
         complaint = f"no link to {self.target.host} {self.target.port}: {escape(reason)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from collections import Counter, OrderedDict
@@ -21,6 +22,7 @@ from cloudvpn._fast.link import Link
 from cloudvpn.budget import Budget
 from cloudvpn.memory import give_back
 from cloudvpn.options import SECOND, Config
+from cloudvpn.sockets import usable
 from cloudvpn.tls import CLOSED_EARLY, NOT_TLS, TIMED_OUT, handshake_reason
 
 Address = tuple[Any, ...]
@@ -162,8 +164,8 @@ class Doorway:
         self.loop.add_reader(listener, self.accept_from, listener)
 
     def rest(self, listener: socket.socket, seconds: float) -> None:
+        self.resting[listener] = self.loop.call_later(seconds, self.resume, listener)   # or it would rest for ever
         self.loop.remove_reader(listener)
-        self.resting[listener] = self.loop.call_later(seconds, self.resume, listener)
 
     def accept_from(self, listener: socket.socket) -> None:
         with self.accepting:
@@ -185,7 +187,14 @@ class Doorway:
                     continue
                 self.owner.cannot_accept(listener.getsockname(), str(error.strerror))
                 return RETRY_SECONDS
-            connection.setblocking(False)
+            except MemoryError:
+                self.owner.cannot_accept(listener.getsockname(), os.strerror(errno.ENOMEM))
+                return RETRY_SECONDS
+            try:
+                connection = usable(self.loop, connection)
+            except OSError as error:
+                self.owner.cannot_accept(listener.getsockname(), str(error.strerror))
+                return RETRY_SECONDS
             self.welcome(connection, remote)
         return 0.0
 

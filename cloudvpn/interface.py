@@ -34,7 +34,8 @@ class Interface:
         self.device: Tap | None = None
         self.state: TapState | None = None
         self.name = config.iface_dev or "tap%d"
-        self.complaint: str | None = None
+        self.complaint: str | None = None       # what was said about coming back, or about addresses
+        self.lacks_addresses = False
         self.monitor: Monitor | None = None     # has the rights that we gave up
 
     def trust_monitor(self, monitor: Monitor) -> None:
@@ -101,6 +102,7 @@ class Interface:
         self.port.close()
         self.switch.set_tap(None, 0)
         self.state = None
+        self.lacks_addresses = False
         if self.device is not None:
             self.device.close()
             self.device = None
@@ -110,6 +112,8 @@ class Interface:
         if self.device is None:
             self.come_back()
             return
+        if self.lacks_addresses:
+            self.set_addresses()
         state, before = self.device.look(), self.state
         if state is None:
             self.lost(errno.EBADFD)
@@ -132,7 +136,7 @@ class Interface:
         self.use(state)
 
     def set_addresses(self) -> None:
-        """The kernel takes IPv6 addresses away from an interface that goes down."""
+        """The kernel takes IPv6 addresses away from an interface that goes down. What fails is tried again."""
         assert self.device is not None
         try:
             if self.monitor is None:
@@ -140,7 +144,11 @@ class Interface:
             else:
                 self.monitor.set_addresses(self.device)
         except SetupError as error:
-            log.error("%s", error)
+            self.lacks_addresses = True
+            self.complain(str(error))
+        else:
+            self.lacks_addresses = False
+            self.complaint = None
 
     def come_back(self) -> None:
         if not exists(self.name):
@@ -150,9 +158,12 @@ class Interface:
             self.keep()
             self.complaint = None
         except SetupError as error:
-            if str(error) != self.complaint:    # once, not once a heartbeat
-                self.complaint = str(error)
-                log.error("interface %s is there again, but: %s", self.name, error)
+            self.complain(f"interface {self.name} is there again, but: {error}")
+
+    def complain(self, problem: str) -> None:
+        if problem != self.complaint:   # once, not once a heartbeat
+            self.complaint = problem
+            log.error("%s", problem)
 
     def close(self) -> None:
         """Gives the interface back, after the user's command."""

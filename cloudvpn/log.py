@@ -59,6 +59,8 @@ def set_up(level: str) -> None:
     """Send the logger 'cloudvpn' to stderr, from `level` (of log_level) on; a second call replaces the first."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(for_journal=is_journal(2)))
+    logging.raiseExceptions = False     # a line that finds no room on a disk or in memory is lost, and nothing else
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)     # what the loop notices about links is logged by us
     logger = logging.getLogger("cloudvpn")
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())

@@ -7,29 +7,33 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloudvpn._fast.link import Link
+from cloudvpn import memory
+from cloudvpn._fast.link import NO_MEMORY, Link
 from cloudvpn._fast.port import Port
 from cloudvpn._fast.sendq import SendQueue
 from cloudvpn._fast.switch import Switch
 from cloudvpn.doorway import Address, Doorway, source_of
 from cloudvpn.errors import PeerError, SetupError
 from cloudvpn.log import escape
+from cloudvpn.names import Found, Names, find_numeric
 from cloudvpn.options import SECOND, Config, Endpoint
 from cloudvpn.repeats import Repeats
-from cloudvpn.resolver import Found, Resolver
+from cloudvpn.resolver import Resolver
 from cloudvpn.sockets import limit_unsent, tune
 from cloudvpn.tls import Credentials, Peer, PeerIdentity, break_reason, handshake_reason, version_of
 from cloudvpn.traffic import Traffic, traffic_of
 
 log = logging.getLogger("cloudvpn")
 
+LEAVING_SECONDS = 2.0   # over comm_close_timeout, for a link to close
 UNPROVEN = "closed by the peer before its first packet: probably refused, see its log"
 
 
@@ -39,6 +43,14 @@ class Listener:
 
     endpoint: Endpoint
     socket: socket.socket
+
+
+@dataclass(eq=False)
+class Lasting:
+    """Work that goes on as long as the node does: if it ends with an error, a heartbeat begins it anew."""
+
+    work: Callable[[], Coroutine[Any, Any, None]]
+    task: asyncio.Task[None]
 
 
 @dataclass(eq=False)
@@ -57,6 +69,7 @@ class LinkInfo:
     is_ourselves: bool = False
     deadline: asyncio.TimerHandle | None = None
     broadcasts_refused: int = 0             # as the last heartbeat saw it
+    left: float | None = None               # the loop's time at which a heartbeat first saw it closing
     # Resolved once: True when the peer's first valid packet came, False when the link ended before.
     settled: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     ended: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -97,11 +110,13 @@ class Mesh:
         self.switch = switch
         self.credentials = credentials
         self.loop = asyncio.get_running_loop()
+        self.names = Names()
         self.resolver: Resolver | None = None   # in a chroot: names are looked up outside of it
         self.links: set[Link] = set()           # past the TLS handshake and admitted
         self.opening: set[LinkInfo] = set()     # connections in the TLS handshake
         self.listeners: list[Listener] = []
         self.tasks: set[asyncio.Task[None]] = set()
+        self.lasting: set[Lasting] = set()
         self.counters: Counter[str] = Counter()
         self.repeats = Repeats(self.loop)
         self.doorway = Doorway(self)
@@ -116,8 +131,33 @@ class Mesh:
 
     def finish(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        if task.cancelled():
+            return
+        if isinstance(task.exception(), MemoryError):
+            self.lack_memory("a task")
+        elif task.exception() is not None:
             log.error("internal error", exc_info=task.exception())
+
+    def keep(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Lasting:
+        lasting = Lasting(work, self.spawn(work()))
+        self.lasting.add(lasting)
+        return lasting
+
+    def drop(self, lasting: Lasting) -> None:
+        self.lasting.discard(lasting)
+        lasting.task.cancel()
+
+    def revive(self) -> None:
+        """Once a heartbeat."""
+        for lasting in self.lasting:
+            if lasting.task.done():
+                lasting.task = self.spawn(lasting.work())
+
+    def lack_memory(self, what: str) -> None:
+        """Something was not done for lack of memory."""
+        self.counters["out_of_memory"] += 1
+        with contextlib.suppress(MemoryError):
+            self.repeats.warn("no memory for", what, what, "it is left out, everything else goes on")
 
     # Listening.
 
@@ -172,10 +212,9 @@ class Mesh:
 
     async def look_up(self, endpoint: Endpoint, flags: int = 0) -> list[Found]:
         """The addresses of a name, each once. Raises OSError."""
-        if self.resolver is not None:
-            return await self.resolver.look_up(endpoint.host, endpoint.port, flags)
-        found = await self.loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=flags)
-        return [(family, address) for family, _, _, _, address in found]
+        if found := find_numeric(endpoint.host, endpoint.port, flags):
+            return found
+        return await (self.resolver or self.names).look_up(endpoint.host, endpoint.port, flags)
 
     async def bind(self, endpoint: Endpoint) -> None:
         place = f"{self.config.place('listen', endpoint)} {endpoint.host} {endpoint.port}"
@@ -237,6 +276,15 @@ class Mesh:
 
     async def open_link(self, connection: socket.socket, info: LinkInfo) -> Link:
         """Runs the TLS handshake on a connected socket. Raises OSError (ssl.SSLError too) or TimeoutError."""
+        try:
+            return await self.shake_hands(connection, info)
+        except MemoryError as error:
+            connection.close()
+            self.counters["out_of_memory"] += 1
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from error
+
+    async def shake_hands(self, connection: socket.socket, info: LinkInfo) -> Link:
+        memory.require(memory.FOR_A_LINK)
         link = Link(self.switch, self, info, self.config.max_input_queue_size)
         limits: dict[str, Any] = {
             "ssl_handshake_timeout": self.config.handshake_timeout / SECOND,
@@ -280,19 +328,22 @@ class Mesh:
         info.deadline = self.loop.call_later(max(left, 0), self.expire, link)
         try:
             with contextlib.nullcontext() if info.target else self.doorway.shaking:
+                memory.require(memory.FOR_A_LINK)
                 info.peer = self.credentials.judge(connection)
             info.identity = info.peer.identity
             self.notice_ourselves(link)
+            link.start_packets(SendQueue(
+                self.config.max_waiting_proto_packets,
+                self.config.max_waiting_data_packets,
+                self.config.max_waiting_data_bytes,
+            ), version_of(connection))
         except PeerError as error:
             self.counters["refused"] += 1
             self.repeats.warn("refused", info.describe(), info.remote[0], escape(str(error)))
             link.abort(str(error))
-            return
-        link.start_packets(SendQueue(
-            self.config.max_waiting_proto_packets,
-            self.config.max_waiting_data_packets,
-            self.config.max_waiting_data_bytes,
-        ), version_of(connection))
+        except MemoryError:
+            self.counters["out_of_memory"] += 1
+            link.abort(NO_MEMORY)
 
     def notice_ourselves(self, link: Link) -> None:
         """A dialled link whose two ends are an accepted link's two ends, swapped, is this node dialling itself."""
@@ -358,9 +409,23 @@ class Mesh:
         return [link.info.peer for link in self.links if link.up and link.info.peer is not None]
 
     def close_silent(self, ports: list[Port]) -> None:
+        """And those that failed, which have a reason already."""
         for link in ports:
             assert isinstance(link, Link)
+            if link.failed:
+                self.counters["out_of_memory"] += 1
             link.abort(f"no echo reply for conn_timeout {self.config.conn_timeout / SECOND:g} s")
+
+    def forget_left(self) -> None:
+        """Once a heartbeat: a transport that found no memory to say that it is closed never will."""
+        now = self.loop.time()
+        for link in [link for link in self.links if link.is_closing()]:
+            info: LinkInfo = link.info
+            if info.left is None:
+                info.left = now
+            elif now - info.left > self.config.comm_close_timeout / SECOND + LEAVING_SECONDS:
+                self.counters["out_of_memory"] += 1
+                link.connection_lost(MemoryError(os.strerror(errno.ENOMEM)))
 
     # The end.
 
@@ -368,6 +433,7 @@ class Mesh:
         """Says goodbye on every link; what is not closed after comm_close_timeout is cut."""
         self.stop_listening(self.listeners)
         self.doorway.close()
+        self.lasting.clear()
         for task in list(self.tasks):
             task.cancel()
         closing = list(self.links)

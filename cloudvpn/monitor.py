@@ -107,6 +107,8 @@ class Monitor:
                     os.set_inheritable(value[1], False)
             except (EOFError, OSError) as problem:
                 raise OSError(errno.EPIPE, GONE) from problem
+            except RuntimeError as problem:     # it came, and there was no place for it
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from problem
         if error is not None:
             raise error(*value)
         return value

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from cryptography import x509
 
-from cloudvpn import files
+from cloudvpn import files, memory
 from cloudvpn.config import SECRETS, Loaded
 from cloudvpn.errors import ConfigError
 from cloudvpn.expiry import Reminder, find_endings
@@ -36,6 +38,7 @@ log = logging.getLogger("cloudvpn")
 JUDGE_SECONDS: Final = 0.002    # of judging links, then frames have their turn
 MAX_PASSWORD: Final = 64 << 10  # bytes
 
+T = TypeVar("T")
 Signature: TypeAlias = tuple[tuple[Path, tuple[int, ...]], ...]
 
 
@@ -131,6 +134,15 @@ def keep_running(running: Config, wanted: Config, most_links: int) -> tuple[Conf
     return replace(wanted, **kept), differing
 
 
+async def read_in_thread(read: Callable[[], T]) -> T:
+    """Raises ConfigError, also where the system lacks the memory for it."""
+    try:
+        memory.require(memory.FOR_FILES)
+        return await asyncio.to_thread(read)
+    except (MemoryError, RuntimeError) as error:    # the latter: for a thread
+        raise ConfigError([f"files cannot be read again: {error or os.strerror(errno.ENOMEM)}"]) from error
+
+
 class Reloader:
     """Runs as long as the node does. `read` reads the configuration; `apply` makes a new one count."""
 
@@ -186,7 +198,7 @@ class Reloader:
     async def read_config(self) -> Config | None:
         """None if it is bad; what needs a restart is as before."""
         try:
-            loaded = await asyncio.to_thread(self.read)
+            loaded = await read_in_thread(self.read)
         except ConfigError as error:
             for problem in error.problems:
                 log.error("%s", problem)
@@ -202,7 +214,7 @@ class Reloader:
         """Whether the files are good. The timer reads them only if they changed, and says only what is new."""
         read = self.trust.load if on_signal else self.trust.load_changed
         try:
-            credentials = await asyncio.to_thread(read, config)
+            credentials = await read_in_thread(lambda: read(config))
         except ConfigError as error:
             if on_signal or error.problems != self.complaint:
                 for problem in error.problems:
@@ -237,7 +249,10 @@ class Reloader:
             if link.reason is not None or link.info.peer is None:
                 continue
             try:
+                memory.require(memory.FOR_A_LINK)
                 credentials.judge_again(link.info.peer, self.clock())
+            except MemoryError:             # the next turn judges it
+                self.mesh.lack_memory("the judgement of a link")
             except Exception as error:      # Refused; and whatever else it is, no other link may miss its turn
                 self.mesh.refuse_later(link, str(error))
 

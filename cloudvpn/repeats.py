@@ -38,8 +38,8 @@ class Repeats:
             key, peer = FLOOD, FLOOD[1]
         repeat = self.known.get(key)
         if repeat is None:
-            self.known[key] = Repeat()
             self.loop.call_later(FIRST_PAUSE, self.tell, key)
+            self.known[key] = Repeat()
             log.warning("%s %s: %s", event, peer, key[2])
         else:
             repeat.count += 1

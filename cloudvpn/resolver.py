@@ -17,14 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from cloudvpn.helper import Helper
+from cloudvpn.names import Found
 from cloudvpn.privileges import Confinement, lock_memory
 
 LOOKUPS: Final = 16         # at once; each may wait for name servers that are silent
 MAX_PACKET: Final = 64 << 10
 MAX_ADDRESSES: Final = 256  # of one name
 GONE: Final = "the process that looks names up has ended: restart the node"
-
-Found = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 class Resolver:

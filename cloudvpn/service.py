@@ -75,13 +75,13 @@ class ServiceManager:
         """From now on the watchdog hears of us as long as the loop turns, and a changed description is shown."""
         if self.socket is None:
             return
+        self.timer = loop.call_later(self.period, self.watch, loop, describe)   # first: what follows may fail
         lines = ["WATCHDOG=1"] if self.is_watched else []
         if not self.is_stopping and (words := describe()) != self.said:
             self.said = words
             lines.append(f"STATUS={words}")
         if lines:
             self.send("\n".join(lines), 0)
-        self.timer = loop.call_later(self.period, self.watch, loop, describe)
 
     def send(self, message: str, patience: float) -> None:
         if self.socket is None:

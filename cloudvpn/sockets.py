@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
-from typing import Final
+from typing import Any, Final
 
 from cloudvpn.options import Config
 
@@ -27,6 +29,41 @@ def tune(connection: socket.socket, config: Config) -> None:
     connection.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, service)    # of IPv6 sockets: for ::ffff:192.0.2.1
     if connection.family == socket.AF_INET6:
         connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, service)
+
+
+def usable(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> socket.socket:
+    """The same connection, non-blocking, under a number that the loop can watch. Raises OSError.
+
+    A transport that found no memory to close keeps its number to itself, also after the descriptor is gone.
+    """
+    try:
+        loop.remove_reader(connection)      # there is none: it only asks
+    except RuntimeError:
+        with connection as unusable:
+            connection = unusable.dup()
+    connection.setblocking(False)
+    return connection
+
+
+def settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def connect(connection: socket.socket, address: tuple[Any, ...]) -> None:
+    """A non-blocking socket. Raises OSError. That of the loop would have name servers asked of numeric addresses."""
+    loop = asyncio.get_running_loop()
+    try:
+        connection.connect(address)
+    except BlockingIOError:
+        connected: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(connection, settle, connected)
+        try:
+            await connected
+        finally:
+            loop.remove_writer(connection)
+        if number := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(number, os.strerror(number)) from None
 
 
 def limit_unsent(connection: socket.socket) -> None:

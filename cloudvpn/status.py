@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import glob
 import logging
 import os
@@ -23,7 +24,7 @@ log = logging.getLogger("cloudvpn")
 
 
 class StatusFile:
-    """Writes the file each status-interval. A full disk or a missing folder is logged once and tried again.
+    """Writes the file each status-interval. A full disk, a missing folder, no memory: logged once and tried again.
 
     The facts are gathered between two events of the loop, so they fit each other. They are written in a thread: a disk
     that hangs holds up no frame.
@@ -42,7 +43,7 @@ class StatusFile:
     def start(self) -> None:
         self.has_started = True
         self.clear()
-        self.mesh.spawn(self.run())
+        self.mesh.keep(self.run)
 
     def stop(self) -> None:
         """The file goes with the daemon: an old status would be taken for a new one."""
@@ -64,12 +65,13 @@ class StatusFile:
             await asyncio.sleep(self.config.status_interval / SECOND)
 
     async def write(self) -> None:
-        facts = self.gatherer.gather(self.config.status_verbose)
         try:
+            facts = self.gatherer.gather(self.config.status_verbose)
             await asyncio.to_thread(self.save, facts, self.config.status_format)
             self.complaint = None
-        except OSError as error:
-            complaint = f"{self.path}: {error.strerror}"    # the error names a temporary file, each time another one
+        except (OSError, MemoryError, RuntimeError) as error:     # the last: no memory for a thread
+            # An OSError names a temporary file, each time another one.
+            complaint = f"{self.path}: {getattr(error, 'strerror', None) or str(error) or os.strerror(errno.ENOMEM)}"
             if complaint != self.complaint:
                 self.complaint = complaint
                 log.error("status-file: %s", complaint)

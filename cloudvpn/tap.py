@@ -43,6 +43,7 @@ IFF_UP = 1
 SUPER_FRAME_BYTES = 64200
 IFREQ_BYTES = 40
 COMMAND_SECONDS = 60
+NETLINK_DESCRIPTORS = 8  # that pyroute2 opens at most: where it finds none, it leaves half an event loop behind
 MACHINE_ID = Path("/etc/machine-id")
 
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
@@ -98,7 +99,11 @@ class Tap(ABC):
         os.set_blocking(fd, False)
         os.set_inheritable(fd, False)
         # The kernel answers for an interface's flags on any socket; look() asks at each heartbeat.
-        self.any_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self.any_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        except BaseException:
+            os.close(fd)
+            raise
 
     @property
     def has_udp_offload(self) -> bool:
@@ -156,11 +161,13 @@ class LinuxTap(Tap):
         is_new = not exists(wanted)
         try:
             device, offloads = open_device(wanted, str(config.tunctl), config.iface_offload)
+            try:
+                tap = cls(config, os.dup(device.fileno()), wanted, offloads)
+            finally:
+                device.close()
         except (OSError, pytun.Error) as error:
             raise SetupError(opening_failed(wanted, str(config.tunctl), error)) from error
-        tap = cls(config, os.dup(device.fileno()), wanted, offloads)
         tap.is_new = is_new
-        device.close()
         return tap
 
     def set_up(self, mac: bytes | None) -> None:
@@ -190,13 +197,20 @@ class LinuxTap(Tap):
             log.debug("gso_max_size of %s: %s", self.name, error)
 
     def set_addresses(self) -> None:
-        if self.config.iface_address:
+        if not self.config.iface_address:
+            return
+        try:
             self.ask_netlink(self.add_addresses)
+        except SetupError:
+            raise
+        except Exception as error:  # as in add_addresses(), or no descriptor or thread is left
+            raise SetupError(f"addresses of interface {self.name}: {error}") from error
 
     def ask_netlink(self, ask: Callable[[IPRoute, int], object]) -> None:
         """Calls `ask` with a netlink socket and the index of the interface."""
 
         def run() -> None:
+            require_descriptors(NETLINK_DESCRIPTORS)
             with IPRoute() as netlink:
                 ask(netlink, socket.if_nametoindex(self.name))
 
@@ -231,6 +245,17 @@ class LinuxTap(Tap):
             is_up=bool(struct.unpack_from("=H", flags, 16)[0] & IFF_UP),
             mtu=struct.unpack_from("=i", mtu, 16)[0],
         )
+
+
+def require_descriptors(count: int) -> None:
+    """Raises OSError if so many cannot be opened now."""
+    opened: list[int] = []
+    try:
+        while len(opened) < count:
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def open_device(name: str, control: str, with_offloads: bool) -> tuple[pytun.TunTapDevice, int]:

@@ -103,7 +103,7 @@ class Credentials:
 def _read_or_refused() -> Iterator[None]:
     try:
         yield
-    except Refused:
+    except (Refused, MemoryError):
         raise
     except Exception as error:  # its parser and OpenSSL's differ; whatever it raises, the peer stays out
         raise Refused(f"the peer's certificate cannot be read: {error}") from error
