@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 SHARED := --numprocesses 2 --dist worksteal
 
 .PHONY: help run test test-long sim lint bench bench-save bench-peers bench-mesh bench-profile build docs sdist wheel \
-	clean debug asan fuzz
+	clean debug asan fuzz soak
 
 help:
 	@echo "make run        set up, build, show a mesh of four nodes on this machine"
@@ -23,6 +23,7 @@ help:
 	@echo "make debug      the whole suite with bounds checks and assertions, and what it covers (30 minutes)"
 	@echo "make asan       unit, model, sim, fuzz and some netns tests with ASan and UBSan (12 minutes)"
 	@echo "make fuzz       10 million inputs for each target in tests/fuzz; RUNS=100000 TARGETS=stream for less"
+	@echo "make soak       eight daemons, faults, reloads and traffic, as root (10 minutes; MINUTES=120 SEED=1)"
 	@echo
 	@echo "make bench          micro benchmarks against the saved baseline (15 seconds)"
 	@echo "make bench-peers    this daemon beside other tunnels, as root (11 minutes)"
@@ -106,6 +107,12 @@ fuzz: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	CC=clang LDSHARED="clang -shared" tools/variant fuzz
 	cd build/fuzz && .venv/bin/python -m tests.fuzz --runs $(RUNS) $(TARGETS)
+
+# Report, picture and logs are in build/soak, whether all held or not. The same SEED does the same things.
+MINUTES := 10
+soak: build $(VENV)/bench
+	@PYTHON=$(PYTHON) tools/system-packages test
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: build
 	$(BIN)/python -m bench.micro.compare
