@@ -30,7 +30,7 @@ class Plan(NamedTuple):
 
     seconds: float
     seed: int
-    warm_up: float = 120.0                  # seconds of each process
+    warm_up: float                          # seconds of each process
     rest: tuple[float, float] = (4.0, 8.0)  # seconds after the mesh has settled, least and most
     interval: float = 1.0                   # seconds between two looks at a process
     faults: Sequence[Deed] = FAULTS
