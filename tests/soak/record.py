@@ -18,7 +18,7 @@ class Sample(NamedTuple):
     """One look at a process. `tasks` and `blocks` are None as long as it has not told them."""
 
     time: float
-    rss: int            # bytes
+    rss: int            # bytes; without pages of files, which the kernel takes away and brings back as it likes
     fds: int
     threads: int
     tasks: int | None

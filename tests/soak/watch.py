@@ -49,11 +49,11 @@ class Watch(threading.Thread):
 
 def look(pid: int, held: Path, now: float) -> Sample:
     """Raises LookupError or OSError if the process ends meanwhile. What is held is that of the look before."""
-    found = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
+    found = dict(re.findall(r"^(RssAnon|Threads):\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
     fds = len(os.listdir(f"/proc/{pid}/fd"))
     told = held.read_text().split() if held.exists() else ["0"]
     tasks = blocks = None
     if int(told[0]) == pid:     # it has the handler
         tasks, blocks = int(told[1]) or None, int(told[2])
         os.kill(pid, signal.SIGUSR2)
-    return Sample(now, int(found["VmRSS"]) * 1024, fds, int(found["Threads"]), tasks, blocks)
+    return Sample(now, int(found["RssAnon"]) * 1024, fds, int(found["Threads"]), tasks, blocks)
