@@ -162,8 +162,9 @@ class Node:
         self.lives += 1
         chance = RandomSource(self.mesh.chance.getrandbits(64))
         routes = RouteTable(
-            limit("max_ports", 64), limit("max_port_routes", 256), chance, report_above=limit("report_above", 5000)
-        )
+            limit("max_ports", 64), limit("max_port_routes", 256), chance, report_above=limit("report_above", 5000),
+            max_offers=limit("max_offers", 1 << 20),
+        )  # fmt: skip
         self.switch = Switch(
             routes,
             IdCache(limit("ids", 4096), chance),

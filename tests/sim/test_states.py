@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import sys
 from collections import Counter
@@ -21,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.fuzz.steps import assert_all_is_forgotten, assert_empty
 from tests.sim.mesh import EVERYBODY, HEARTBEAT, MS, SECOND, Link, Node
 from tests.sim.test_super_frames import UNKNOWN, offload, tcp_frame
 from tests.sim.watched import WatchedMesh, made
@@ -29,8 +29,8 @@ HOSTS = [0x020000000100 + number for number in range(3)]
 GROUP = 0x01005E000001
 TIMES = [MS, 5 * MS, 20 * MS, HEARTBEAT, 200 * MS, SECOND, 3 * SECOND, 12 * SECOND]
 FREE = dict(up=(0, 0, 2048), down=(0, 0, 20480))
-ROOM: dict[str, Any] = dict(max_nodes=20, max_link_claims=200, max_port_routes=50, max_local=3)
-NO_ROOM: dict[str, Any] = dict(max_nodes=2, max_link_claims=2, max_port_routes=2, max_local=1)
+ROOM: dict[str, Any] = dict(max_nodes=20, max_link_claims=200, max_port_routes=50, max_local=3, max_offers=500)
+NO_ROOM: dict[str, Any] = dict(max_nodes=2, max_link_claims=2, max_port_routes=2, max_local=1, max_offers=500)
 
 number = st.integers(0, 59)  # of one of up to 5 nodes, or of their links
 size = st.sampled_from([60, 60, 1500, 8192, 8193])
@@ -172,7 +172,7 @@ class States(RuleBasedStateMachine):
         self.mesh.collect()
         self.node(a).kill()
 
-    @precondition(lambda self: sum(node.lives for node in self.nodes) < 16)  # each is some megabytes until collected
+    @precondition(lambda self: sum(node.lives for node in self.nodes) < 16)  # each has tables of 15 MB
     @rule(a=number)
     def start(self, a: int) -> None:
         """Anew, and all its links that can be."""
@@ -219,15 +219,27 @@ class States(RuleBasedStateMachine):
         self.mesh.check_all()
 
     def teardown(self) -> None:
-        gc.collect()  # the tables of the meshes before, which the collector takes for small
-        if not hasattr(self, "mesh") or sys.exc_info()[0]:
+        if not hasattr(self, "mesh"):
             return
+        try:
+            if not sys.exc_info()[0]:
+                self.assert_all_is_well_in_the_end()
+                SEEN.update(self.mesh.seen)
+        finally:
+            self.mesh.free()
+
+    def assert_all_is_well_in_the_end(self) -> None:
         self.come_to_rest()
         self.mesh.check_all()
         if not self.tight:
             self.assert_tables_agree()
             self.assert_all_are_reached()
-        SEEN.update(self.mesh.seen)
+        for link in self.mesh.links:
+            link.close()
+        self.mesh.check_all()
+        for node in self.nodes:
+            assert_empty(node.switch)
+            assert_all_is_forgotten(node)
 
     def come_to_rest(self) -> None:
         for node in self.nodes:
@@ -286,7 +298,7 @@ class States(RuleBasedStateMachine):
 SEEN = Counter[str]()
 
 
-@pytest.mark.parametrize("examples", [100, pytest.param(5000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [80, pytest.param(5000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("versions", [(2,), (1,), (1, 2, 2)], ids=["version 2", "version 1", "both versions"])
 def test_whatever_happens_in_whatever_order_the_mesh_keeps_its_promises(
     versions: tuple[int, ...], examples: int
