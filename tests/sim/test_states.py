@@ -62,7 +62,7 @@ class States(RuleBasedStateMachine):
             self.mesh.node(
                 headless=headless[at] and at > 0, version=self.versions[versions[at] % len(self.versions)],
                 learn_macs=learning[at], mac_age=20 * SECOND, keepalive=SECOND, timeout=5 * SECOND,
-                max_proto=16, max_data=40, max_waiting=400_000, **(NO_ROOM if tight else ROOM),
+                max_proto=16, max_data=40, max_waiting=150_000, **(NO_ROOM if tight else ROOM),
             )  # fmt: skip
         self.nodes = self.mesh.nodes
         self.places = dict.fromkeys(HOSTS, self.nodes[0])
@@ -138,6 +138,15 @@ class States(RuleBasedStateMachine):
         self.mesh.run(MS)
         self.enter(self.node(a), host)
 
+    @rule(a=number, b=number, at=number, pause=st.sampled_from([MS, 5 * MS, 20 * MS, HEARTBEAT]))
+    def lose_a_link_on_the_way(self, a: int, b: int, at: int, pause: int) -> None:
+        """Frames go on and on, and find another way or none."""
+        for step in range(16):
+            if step == 4:
+                self.link(at).close()
+            self.send(a, b, 60)
+            self.mesh.run(pause)
+
     @rule(at=number)
     def close(self, at: int) -> None:
         self.link(at).close()
@@ -166,6 +175,14 @@ class States(RuleBasedStateMachine):
             end = link.ends[side]
             end.node.switch.pause(end, paused)
             end.flush()
+
+    @rule(at=number, side=st.integers(0, 1), to_all=yes, size=size)
+    def crowd(self, at: int, side: int, to_all: bool, size: int) -> None:
+        """More for a link that stands still than waits for it."""
+        self.pause(at, side, True)
+        a, b = self.link(at).nodes[:: 1 - 2 * side]
+        for _ in range(45):
+            self.enter(a, EVERYBODY if to_all else b.mac or UNKNOWN, size)
 
     @rule(a=number)
     def kill(self, a: int) -> None:
@@ -225,6 +242,8 @@ class States(RuleBasedStateMachine):
             if not sys.exc_info()[0]:
                 self.assert_all_is_well_in_the_end()
                 SEEN.update(self.mesh.seen)
+                for node in self.nodes:
+                    SEEN.update(+Counter(node.switch.dropped()))
         finally:
             self.mesh.free()
 
@@ -239,6 +258,7 @@ class States(RuleBasedStateMachine):
         self.mesh.check_all()
         for node in self.nodes:
             assert_empty(node.switch)
+            assert not node.switch.hosts.has_news()
             assert_all_is_forgotten(node)
 
     def come_to_rest(self) -> None:
@@ -260,6 +280,13 @@ class States(RuleBasedStateMachine):
         for host, node in self.places.items():
             self.enter(node, EVERYBODY, source=host)
         self.mesh.run(5 * SECOND)
+        learners = [at for at, node in enumerate(self.nodes) if node.mac and node.limits["learn_macs"]]
+        if len(learners) < 2 or any(node.version == 1 for node in self.nodes):
+            return  # in version 1 a host is where it was, too, until `mac_age` is over
+        for host in HOSTS:
+            self.chase(self.sent, learners[0], learners[1], host)
+            learners.append(learners.pop(0))
+        self.mesh.run(12 * SECOND)  # who moved often is held for 10 s
 
     def assert_tables_agree(self) -> None:
         learned = {host for host, node in self.places.items() if node.limits["learn_macs"]}
@@ -298,7 +325,7 @@ class States(RuleBasedStateMachine):
 SEEN = Counter[str]()
 
 
-@pytest.mark.parametrize("examples", [80, pytest.param(5000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [100, pytest.param(5000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("versions", [(2,), (1,), (1, 2, 2)], ids=["version 2", "version 1", "both versions"])
 def test_whatever_happens_in_whatever_order_the_mesh_keeps_its_promises(
     versions: tuple[int, ...], examples: int
@@ -312,5 +339,6 @@ def test_whatever_happens_in_whatever_order_the_mesh_keeps_its_promises(
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
-    assert {"type 4"} | {"type 8" if version == 2 else "type 3" for version in versions} <= SEEN.keys()
-    assert "sent on" in SEEN or versions != (2,)
+    wanted = {"type 4", "duplicate", "nowhere", "link_closed", "queue_full"}
+    wanted |= {"type 8" if version == 2 else "type 3" for version in versions}
+    assert wanted | ({"sent on"} if versions == (2,) else set()) <= SEEN.keys()
