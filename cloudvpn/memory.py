@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is there memory for what is about to be begun; how does memory that a peak took go back to the system?"""
+"""Is there memory for what is about to be begun; how is memory not taken at all, or given back to the system?"""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Final
 
 # Of glibc, which else keeps what lies free between other things. Other C libraries have their own ways.
 _malloc_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
+_mallopt: Final = getattr(ctypes.CDLL(None), "mallopt", None)
+_M_MMAP_THRESHOLD: Final = -3
+_LARGE_BYTES: Final = 1 << 17
 
 FOR_A_LINK: Final = 2 << 20     # bytes, of which a handshake takes the most
 FOR_FILES: Final = 16 << 20     # bytes, for certificates and long revocation lists
@@ -30,3 +33,13 @@ def give_back() -> None:
     """Takes some milliseconds for each ten MB that go."""
     if _malloc_trim is not None:
         _malloc_trim(0)
+
+
+def map_tables() -> None:
+    """From now on only the used part of a table takes memory, and goes back when the table does.
+
+    For processes that make switches again and again: glibc takes new tables from where old ones were, once it has seen
+    some go, and then has to write all of it.
+    """
+    if _mallopt is not None:
+        _mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

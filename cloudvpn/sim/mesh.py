@@ -81,6 +81,12 @@ class Mesh:
         for traffic in self.scenario.traffic:
             self.frames.begin(traffic)
 
+    def free(self) -> None:
+        """The tables go at once: to the collector their megabytes are a few objects."""
+        for node in self.nodes:
+            vars(node).pop("switch", None)
+            vars(node).pop("way", None)
+
     # What is where.
 
     def links_of(self, a: str, b: str) -> list[Link]:

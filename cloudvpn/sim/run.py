@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
+from cloudvpn.memory import map_tables
 from cloudvpn.sim import tables
 from cloudvpn.sim.events import Script
 from cloudvpn.sim.figures import Figures
@@ -49,6 +50,7 @@ class Run:
 
 def run(scenario: Scenario, seed: int, progress: Progress = lambda done: None) -> Run:
     """One run. `progress` hears which share of it is done."""
+    map_tables()
     mesh = Mesh(scenario, seed)
     script, begun = Script(mesh), mesh.begun
     result = Run(seed)
@@ -75,6 +77,7 @@ def run(scenario: Scenario, seed: int, progress: Progress = lambda done: None) -
         result.windows.append(window)
     _count_frames(mesh, result)
     _describe(mesh, result)
+    mesh.free()
     if seed != scenario.seed:
         for window in result.windows:  # of the first run alone more than the figures is told
             window.paths, window.told = {}, {}

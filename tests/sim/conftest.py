@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from cloudvpn.memory import map_tables
 from tests.sim.mesh import Mesh
+
+map_tables()
 
 
 @pytest.fixture(params=[1, 2], ids=["version 1", "version 2"])

@@ -9,8 +9,7 @@ Each frame is told from all others by what `made` puts into it. What is watched:
   know the MAC floods it anew; or its host has moved here meanwhile, and where it was sent it on to here;
 - no node sends a frame on by the link it came from. In version 2 the egress may, once;
 - the tables keep their limits;
-- the next hops towards a node of version 2 never form a circle, and after each step multipath's do not either; but for
-  meshes of more nodes than `max_nodes`, where a node has to forget how near it was to one that has just gone.
+- the next hops towards a node of version 2 never form a circle, and after each step multipath's do not either.
 """
 
 from __future__ import annotations
@@ -53,9 +52,8 @@ class Story:
 
 
 class WatchedMesh(Mesh):
-    def __init__(self, seed: int, forgets: bool = False) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        self.forgets = forgets
         self.stories: dict[bytes, Story] = defaultdict(Story)
         self.overhears: set[tuple[Node, int]] = set()
         self.hops_seen: tuple[int, ...] = ()
@@ -123,7 +121,7 @@ class WatchedMesh(Mesh):
         tables = [node.switch.nodes for node in self.nodes]
         changes = tuple(table.changes_offer + table.changes_lost_link + table.changes_cost for table in tables)
         ids = tuple(table.me for table in tables)
-        if changes + ids != self.hops_seen and not self.forgets:
+        if changes + ids != self.hops_seen:
             self.hops_seen = changes + ids
             hops: dict[int, dict[int, set[int]]] = defaultdict(dict)
             for node in self.nodes:
@@ -170,8 +168,7 @@ class WatchedMesh(Mesh):
         self.collect()
         self.check()
         self.check_limits()
-        if not self.forgets:
-            self.look_at_multipath()
+        self.look_at_multipath()
 
     # Links that tell.
 
