@@ -22,6 +22,8 @@ from tests.netns.lab import Lab, Node
 from tests.netns.test_offloads import UDP_SEGMENT
 from tests.netns.test_queues import count, fresh
 
+pytestmark = pytest.mark.alone  # rates are asked for
+
 PORT = 4000
 SINK = 5001
 MB = 1_000_000

@@ -26,6 +26,8 @@ from tests.netns.keys import identity
 from tests.netns.lab import Lab, Node
 from tests.netns.test_offloads import UDP_SEGMENT
 
+pytestmark = pytest.mark.alone  # rates are asked for
+
 PORT = 4000
 KIB = 1024
 PAUSE_BYTES = 512 * KIB

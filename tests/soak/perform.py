@@ -93,7 +93,10 @@ def do(deed: Deed, mesh: Mesh, run: Run, events: list[Event], random: Random) ->
 def finish(mesh: Mesh, run: Run, keep: Path | None) -> None:
     """What can be seen only at the end."""
     since = time.time()
-    until(lambda: not any(mesh.lacks(name, since) for name in NAMES) or run.trouble, PATIENCE, "a last status")
+    try:
+        until(lambda: mesh.is_whole(since) or run.trouble, PATIENCE, "a last status")
+    except AssertionError:
+        run.trouble += [f"at the end {lacking}" for name in NAMES if (lacking := mesh.lacks(name, since))]
     for name in NAMES:
         run.overflows[name] = lost_at_receiver(mesh.lab.host(name))
         if status := mesh.status(name):

@@ -16,7 +16,7 @@ from tests.soak.faults import kill_node, reload_broken_file, reload_options, res
 from tests.soak.judge import HELD, SAMPLES_OF_REST, change_of, judge, loss_of
 from tests.soak.perform import Plan, perform
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=str(why_not()))
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(bool(why_not()), reason=str(why_not()))]
 ROOT = Path(__file__).parents[2]
 
 
