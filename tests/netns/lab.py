@@ -29,12 +29,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import pytest
 
 from tests.netns.frames import FramePort
 from tests.netns.keys import identity, write_private
+from tests.netns.pings import Ping, Pinger
 from tests.netns.status import Status, parse_status
 
 T = TypeVar("T")
@@ -71,18 +72,6 @@ def run(arguments: Sequence[object], check: bool = True, timeout: float = 10.0) 
 
 
 # Hosts and wires
-
-
-class Ping(NamedTuple):
-    sent: int
-    received: int
-    min_ms: float
-    avg_ms: float
-    max_ms: float
-
-    @property
-    def loss(self) -> float:
-        return 1 - self.received / self.sent
 
 
 class Host:
@@ -140,16 +129,10 @@ class Host:
 
     def ping(self, target: str, count: int = 3, interval: float = 0.05, size: int = 56, wait: int = 1) -> Ping:
         """`wait` is how many seconds the last answer is waited for; rtts are 0 without an answer."""
-        out = self.run(
-            ["ping", "-nq", "-c", count, "-i", interval, "-s", size, "-W", wait, target],
-            check=False,
-            timeout=count * (interval + 1) + wait + 5,
-        ).stdout
-        counts = re.search(r"(\d+) packets transmitted, (\d+) received", out)
-        rtt = re.search(r"= ([\d.]+)/([\d.]+)/([\d.]+)", out)
-        sent, received = map(int, counts.groups()) if counts else (count, 0)
-        return Ping(sent, received, *(map(float, rtt.groups()) if rtt else (0.0, 0.0, 0.0)))
-
+        with self.inside():
+            pinger = Pinger(target)
+        with pinger:
+            return pinger.ping(count, interval, size, wait)
 
     @contextlib.contextmanager
     def pinging(self, target: str, interval: float = 0.02) -> Iterator[SteadyPing]:
