@@ -70,14 +70,17 @@ lint: $(VENV)/ready
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint cloudvpn/_fast bench
 
 # Bounds checks, assertions, and which lines the suite reaches, in its processes, too. Nodes that gave up the right to
-# write anywhere could not tell: they run by themselves.
+# write anywhere could not tell: they run by themselves. And what traces lines takes memory and does not survive a lack
+# of it.
 COVERAGE := .venv/bin/python -m coverage
 CONFINED := tests/netns/test_security.py tests/netns/test_service.py
+STARVED := tests/model/test_no_memory.py tests/netns/test_faults_memory.py
 debug: $(VENV)/ready
 	@PYTHON=$(PYTHON) tools/system-packages test
 	tools/variant debug
 	rm -f build/debug/.coverage*
-	cd build/debug && $(COVERAGE) run -m pytest $(SHARED) -m "not long and not alone" $(addprefix --ignore=,$(CONFINED))
+	cd build/debug && $(COVERAGE) run -m pytest $(SHARED) -m "not long and not alone" \
+		$(addprefix --ignore=,$(CONFINED) $(STARVED))
 	cd build/debug && $(COVERAGE) run -m pytest -m "alone and not long"
 	cd build/debug && .venv/bin/python -m pytest -m "not long" $(CONFINED)
 	cd build/debug && $(COVERAGE) combine --quiet
