@@ -83,6 +83,7 @@ debug: $(VENV)/ready
 		$(addprefix --ignore=,$(CONFINED) $(STARVED))
 	cd build/debug && $(COVERAGE) run -m pytest -m "alone and not long"
 	cd build/debug && .venv/bin/python -m pytest -m "not long" $(CONFINED)
+	tools/drop-half-coverage build/debug
 	cd build/debug && $(COVERAGE) combine --quiet
 	cd build/debug && $(COVERAGE) report --include='cloudvpn/_fast/*' --fail-under=95
 	cd build/debug && $(COVERAGE) report --omit='cloudvpn/_fast/*' --fail-under=90
