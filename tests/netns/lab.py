@@ -35,7 +35,7 @@ import pytest
 
 from tests.netns.frames import FramePort
 from tests.netns.keys import identity, write_private
-from tests.netns.pings import Ping, Pinger
+from tests.netns.pings import NUMBERS, Ping, Pinger, Pings
 from tests.netns.status import Status, parse_status
 
 T = TypeVar("T")
@@ -133,6 +133,11 @@ class Host:
             pinger = Pinger(target)
         with pinger:
             return pinger.ping(count, interval, size, wait)
+
+    def pings(self, target: str, interval: float, count: int = NUMBERS) -> Pings:
+        """Goes on beside what the block does."""
+        with self.inside():
+            return Pings(Pinger(target), interval, count)
 
     @contextlib.contextmanager
     def pinging(self, target: str, interval: float = 0.02) -> Iterator[SteadyPing]:

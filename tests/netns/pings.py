@@ -12,11 +12,13 @@ import secrets
 import select
 import socket
 import struct
+import threading
 import time
 from statistics import fmean
 from typing import NamedTuple
 
 HEAD = struct.Struct("!BBHHH")      # type, code, checksum, identifier, sequence number
+NUMBERS = 1 << 16
 KINDS = {socket.AF_INET: (8, 0, socket.IPPROTO_ICMP), socket.AF_INET6: (128, 129, socket.IPPROTO_ICMPV6)}
 
 
@@ -42,16 +44,23 @@ class Pinger:
         self.socket = socket.socket(family, socket.SOCK_RAW, protocol)
         self.socket.setblocking(False)
 
-    def ping(self, count: int, interval: float, size: int, wait: float) -> Ping:
-        """`size` bytes each, `interval` seconds apart; `wait`: seconds for the last answer. Without any, rtts are 0."""
+    def ping(
+        self, count: int, interval: float, size: int, wait: float, over: threading.Event | None = None
+    ) -> Ping:
+        """`size` bytes each, `interval` seconds apart; `wait`: seconds for the last answer. Without any, rtts are 0.
+
+        `over`: when it is set no more are sent.
+        """
         payload, sent = secrets.token_bytes(size), list[float]()
         rtts: dict[int, float] = {}
         due = time.monotonic()
         while len(rtts) < count:
             now = time.monotonic()
-            if now >= due and len(sent) == count:
+            if over is not None and over.is_set() and len(sent) < count:
+                count, due = len(sent), now + wait
+            elif now >= due and len(sent) == count:
                 break
-            if now >= due:
+            elif now >= due:
                 with contextlib.suppress(OSError):      # no way there, as yet: not answered
                     self.socket.sendto(self.packet(len(sent), payload), self.address)
                 sent.append(now)
@@ -87,3 +96,30 @@ class Pinger:
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+
+
+class Pings(threading.Thread):
+    """Pings while the block runs, or `count` of them."""
+
+    def __init__(self, pinger: Pinger, interval: float, count: int) -> None:
+        super().__init__(name="pings", daemon=True)
+        self._pinger, self._interval, self._count, self._over = pinger, interval, count, threading.Event()
+        self._result: Ping | None = None
+
+    @property
+    def result(self) -> Ping:
+        """When they are over."""
+        assert self._result is not None
+        return self._result
+
+    def run(self) -> None:
+        self._result = self._pinger.ping(self._count, self._interval, 56, 1, self._over)
+
+    def __enter__(self) -> Pings:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+        self._pinger.socket.close()

@@ -13,7 +13,6 @@ import random
 import re
 import ssl
 import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,16 +103,12 @@ class Net:
 
     def while_pinging(self, attack: Callable[[], object]) -> int:
         """Runs it, how often, while a pings b: no answer is lost or late, and b has accounted for all."""
-        ping = self.lab.host("a").command(["ping", "-nq", "-c", PINGS, "-i", 0.02, "10.9.0.2"])
         done = 0
-        with subprocess.Popen(ping, stdout=subprocess.PIPE, text=True) as pinging:
-            while pinging.poll() is None:
+        with self.lab.host("a").pings("10.9.0.2", 0.02, PINGS) as pings:
+            while pings.is_alive():
                 attack()
                 done += 1
-            said = pinging.stdout.read() if pinging.stdout else ""
-        assert f" {PINGS} received" in said, said
-        longest = re.search(r"= [\d.]+/[\d.]+/([\d.]+)", said)
-        assert longest and float(longest[1]) < LATE_MS, said
+        assert pings.result.received == PINGS and pings.result.max_ms < LATE_MS, pings.result
         text = fresh(self.lab, self.b)
         frames = {name: count(name, text) for name in
                   ("from interface", "to interface", "from links", "to links", "copies")}

@@ -11,7 +11,6 @@ import datetime
 import re
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -254,13 +253,12 @@ def test_a_peer_that_stops_reading_harms_no_one_else(lab: Lab) -> None:
     stalled, sender = active(lab, "stalled", MAC), active(lab, "sender")
     batch = pack(("frame", MAC + bytes(8000 - len(MAC)))) * 50
     before, most, offered = read_rss(b), 0, 0
-    ping = lab.host("a").command(["ping", "-nq", "-c", 30, "-i", 0.1, "10.9.0.3"])
-    with subprocess.Popen(ping, stdout=subprocess.PIPE, text=True) as pinging:
-        while pinging.poll() is None or offered < 100_000_000 // 8000:
+    with lab.host("a").pings("10.9.0.3", 0.1, 30) as pings:
+        while pings.is_alive() or offered < 100_000_000 // 8000:
             sender.send_raw(batch, 20)
             offered += 50
             most = max(most, read_rss(b))
-        assert pinging.stdout and " 30 received" in (said := pinging.stdout.read()), said
+    assert pings.result.received == 30, pings.result
     assert most - before < 20_000_000
     sender.fence(20)
 
