@@ -39,6 +39,7 @@ def make_pair(
                  f"link_version {b_version}")  # fmt: skip
     for address in ("10.9.0.1", "fd09::1"):
         lab.wait_for_ping("b", address)
+    lab.wait_for_ping("a", "fd09::2")       # b may have asked from another address, while the kernel tried this one
     return a, b
 
 
