@@ -238,7 +238,6 @@ class Node:
             self.interface.look()
 
 
-
 def run(words: Sequence[str], config: Config) -> None:
     """Runs a node to its end. Raises ConfigError or SetupError before anything has started.
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from cloudvpn.helper import Helper
-from cloudvpn.names import Found
+from cloudvpn.names import Found, find
 from cloudvpn.privileges import Confinement, lock_memory
 
 LOOKUPS: Final = 16         # at once; each may wait for name servers that are silent
@@ -77,8 +77,7 @@ def _serve(ours: socket.socket, confinement: Confinement, lock: bool) -> None:
 
     def look_up(number: int, host: str, port: str, flags: int) -> None:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-            answer: object = [(family, address) for family, _, _, _, address in found[:MAX_ADDRESSES]]
+            answer: object = find(host, port, flags)[:MAX_ADDRESSES]
         except Exception as error:      # the node waits for an answer
             answer = getattr(error, "strerror", None) or str(error)
         ours.send(json.dumps([number, answer]).encode())
