@@ -25,6 +25,7 @@ from cloudvpn.config import Loaded, load_words
 from cloudvpn.dialer import Dialer
 from cloudvpn.errors import SetupError
 from cloudvpn.interface import Interface
+from cloudvpn.memory import share_arena
 from cloudvpn.mesh import Mesh
 from cloudvpn.options import SECOND, Config
 from cloudvpn.reload import Reloader, TrustFiles
@@ -244,6 +245,7 @@ def run(words: Sequence[str], config: Config) -> None:
     `words` are those of the command line, from which `config` was read and will be read again.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)    # until the loop handles it: files are about to be read anyway
+    share_arena()
     service = ServiceManager(os.environ)
     raise_descriptor_limit(config.max_connections)
     separation = Separation(words, config)

@@ -10,7 +10,7 @@ from typing import Final
 # Of glibc, which else keeps what lies free between other things. Other C libraries have their own ways.
 _malloc_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _mallopt: Final = getattr(ctypes.CDLL(None), "mallopt", None)
-_M_MMAP_THRESHOLD: Final = -3
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _LARGE_BYTES: Final = 1 << 17
 
 FOR_A_LINK: Final = 2 << 20     # bytes, of which a handshake takes the most
@@ -43,3 +43,12 @@ def map_tables() -> None:
     """
     if _mallopt is not None:
         _mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def share_arena() -> None:
+    """All threads that start from now on take memory from where the first one does.
+
+    For processes whose threads have little to do: each would have an arena of its own, and keep what lies free there.
+    """
+    if _mallopt is not None:
+        _mallopt(_M_ARENA_MAX, 1)
