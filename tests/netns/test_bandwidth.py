@@ -11,7 +11,6 @@ import contextlib
 import re
 import select
 import socket
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -19,6 +18,7 @@ import pytest
 
 from tests.netns.frames import SO_RCVBUFFORCE
 from tests.netns.lab import Lab, Node
+from tests.netns.repeating import repeating
 from tests.netns.test_offloads import UDP_SEGMENT
 from tests.netns.test_queues import count, fresh
 
@@ -60,33 +60,27 @@ def receiver(lab: Lab, host: str) -> socket.socket:
 def flood(lab: Lab, host: str, addresses: Sequence[str], rate: int, together: int = 1) -> Iterator[None]:
     """Frames of this rate (B/s) to each address while the block runs, `together` in a super-frame."""
     socks = []
-    for address in addresses:
-        with lab.host(host).inside():
-            socks.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        socks[-1].connect((address, SINK))
-        socks[-1].setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, DATAGRAM_BYTES)
-    over = threading.Event()
+    owed = before = 0.0
 
     def send() -> None:
-        owed, before = 0.0, time.monotonic()
-        while not over.wait(GRAIN):
-            now = time.monotonic()
-            owed, before = owed + (now - before) * rate / FRAME_BYTES / together, now
-            while owed >= 1:
-                owed -= 1
-                for sock in socks:
-                    with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
-                        sock.send(bytes(DATAGRAM_BYTES * together), socket.MSG_DONTWAIT)
+        nonlocal owed, before
+        now = time.monotonic()
+        owed, before = owed + (now - before) * rate / FRAME_BYTES / together, now
+        while owed >= 1:
+            owed -= 1
+            for sock in socks:
+                with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+                    sock.send(bytes(DATAGRAM_BYTES * together), socket.MSG_DONTWAIT)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        for sock in socks:
-            sock.close()
+    with contextlib.ExitStack() as stack:
+        for address in addresses:
+            with lab.host(host).inside():
+                socks.append(stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+            socks[-1].connect((address, SINK))
+            socks[-1].setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, DATAGRAM_BYTES)
+        before = time.monotonic()
+        with repeating(send, GRAIN):
+            yield
 
 
 def drain(sink: socket.socket) -> dict[str, int]:
@@ -110,7 +104,7 @@ def measure(sinks: Sequence[socket.socket], seconds: float) -> tuple[list[dict[s
         for sink, so_far in zip(sinks, arrived, strict=True):
             for sender, size in drain(sink).items():
                 so_far[sender] = so_far.get(sender, 0) + size
-        threading.Event().wait(0.02)
+        time.sleep(0.02)
     return arrived, taken
 
 

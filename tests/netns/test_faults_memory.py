@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory runs out in a running daemon: in the midst of a batch, or all that it may have is used.
+"""Memory runs out in a running daemon: in the midst of a batch, all that it may have is used, or its cgroup kills it.
 
     a: tap0, and others that join --w1-- b: the daemon, tap0, :4000 --w2-- c: tap0, whose MAC changes
 """
@@ -13,13 +13,15 @@ import resource
 import shutil
 import signal
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.netns.cgroup import memory_group
+from tests.netns.faults import assert_sound, keeping_on, triangle, wait_links, wait_pings
 from tests.netns.lab import Host, Lab, Node
+from tests.netns.repeating import repeating
 from tests.netns.shortage import Shortage
 from tests.netns.test_floods import events
 
@@ -32,22 +34,14 @@ def streaming(host: Host, target: str) -> Iterator[None]:
     """About 1,000 datagrams a second, while the block runs."""
     with host.inside():
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    over = threading.Event()
 
     def send() -> None:
-        while not over.wait(0.01):
-            for _ in range(10):
-                with contextlib.suppress(OSError):      # the target is not known now
-                    sender.sendto(PACKET, (target, 9))
+        for _ in range(10):
+            with contextlib.suppress(OSError):      # the target is not known now
+                sender.sendto(PACKET, (target, 9))
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
+    with sender, repeating(send, 0.01):
         yield
-    finally:
-        over.set()
-        thread.join()
-        sender.close()
 
 
 def count_frames(node: Node) -> tuple[int, int]:
@@ -155,3 +149,23 @@ def test_at_a_memory_limit_links_go_on_and_new_ones_and_reloads_are_refused_unti
     assert "Traceback" not in b.log_text(), b.report()
     assert "links_lost" not in events(b), b.report()
     assert b.terminate() == 0
+
+
+def test_a_node_that_its_cgroup_has_killed_is_in_the_mesh_again_once_it_is_started(lab: Lab) -> None:
+    """systemd's MemoryMax is such a cgroup, and Restart starts it."""
+    with memory_group() as group:
+        nodes = triangle(lab, "conn_retry 300ms", command_of_b=group.command)
+        b, used = nodes["b"], group.used
+        with keeping_on(lab, 3.0, "ac"):
+            group.limit(used + (1 << 18))
+            for number in range(8):
+                lab.node("a", f"connect {lab.wires[0].address('b')} {PORT}", "conn_retry 300ms", name=f"n{number}")
+            assert b.wait(30) == -signal.SIGKILL, b.report()
+            assert group.killed == 1, "the fault did not happen"
+            group.limit(used + (32 << 20))
+            b.start()
+            wait_links(lab, {name: nodes[name] for name in "ac"}, 2)
+            wait_pings(lab, nodes)
+        print(f"killed at {used / 1e6:.1f} MB; then {group.most / 1e6:.1f} MB at most with 8 links more")
+        assert group.killed == 1
+        assert_sound(lab, nodes)

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.netns.faults import (
     wait_pings,
 )
 from tests.netns.lab import Lab
+from tests.netns.repeating import repeating
 
 RATE = 200      # frames a second
 TIMES = [
@@ -33,25 +35,20 @@ GAP = 3.0
 
 
 class Numbered:
-    """Sends the time in frames of their own EtherType, until it is over."""
+    """Frames of their own EtherType that tell when they were sent."""
 
     def __init__(self, lab: Lab, source: str, target: str) -> None:
         self.head = lab.host(target).mac("tap0") + lab.host(source).mac("tap0") + b"\x88\xb5"
-        self.port, self.over = lab.host(source).frames("tap0"), threading.Event()
-        self.thread = threading.Thread(target=self.run)
+        self.port = lab.host(source).frames("tap0")
 
-    def run(self) -> None:
-        while not self.over.wait(1 / RATE):
-            self.port.send((self.head + time.monotonic_ns().to_bytes(8, "big")).ljust(1000, b"\0"))
+    @contextlib.contextmanager
+    def sent(self) -> Iterator[None]:
+        """While the block runs."""
+        with self.port, repeating(self.send, 1 / RATE):
+            yield
 
-    def __enter__(self) -> Numbered:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.thread.join()
-        self.port.close()
+    def send(self) -> None:
+        self.port.send((self.head + time.monotonic_ns().to_bytes(8, "big")).ljust(1000, b"\0"))
 
     def ages(self, frames: list[bytes]) -> list[float]:
         """Seconds since those of these frames that are ours were sent."""
@@ -64,7 +61,8 @@ def test_a_node_that_was_stopped_comes_back_with_nothing_stale(lab: Lab, lines: 
     nodes = triangle(lab, *lines)
     b, others = nodes["b"], [nodes["a"], nodes["c"]]
     before = {node.name: footprint(node) for node in nodes.values()}
-    with lab.host("b").frames("tap0") as interface, Numbered(lab, "a", "b") as numbered:
+    numbered = Numbered(lab, "a", "b")
+    with lab.host("b").frames("tap0") as interface, numbered.sent():
         lab.until(lambda: numbered.ages(interface.drain()), 10, "frames before the fault")
         with keeping_on(lab, GAP, "ac"):
             b.stop()

@@ -14,7 +14,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +23,10 @@ import pytest
 
 from cloudvpn.repeats import MAX_KNOWN
 from tests.netns import flooder
+from tests.netns.cgroup import memory_group
 from tests.netns.flooder import Report
 from tests.netns.keys import identity
-from tests.netns.lab import Host, Lab, Node
+from tests.netns.lab import DAEMON, Host, Lab, Node
 from tests.netns.test_refusals import read_rss
 
 PORT = 4000
@@ -48,9 +49,9 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
-def start(lab: Lab, *lines: str) -> Node:
+def start(lab: Lab, *lines: str, command: Sequence[str] = DAEMON) -> Node:
     """The daemon in b, and a member in c: 10.9.0.2 and 10.9.0.3."""
-    b = lab.node("b", f"listen 0.0.0.0 {PORT}", "iface yes", "iface_address 10.9.0.2/24", *lines)
+    b = lab.node("b", f"listen 0.0.0.0 {PORT}", "iface yes", "iface_address 10.9.0.2/24", *lines, command=command)
     lab.until(lambda: b.host.is_listening(PORT), 15, "the daemon listens")
     lab.node("c", f"connect {lab.wire('b', 'c').address('b')} {PORT}", "iface yes", "iface_address 10.9.0.3/24")
     lab.wait_for_ping("c", "10.9.0.2")
@@ -179,6 +180,21 @@ def test_in_a_flood_members_lose_nothing_and_a_new_one_comes_in(lab: Lab, kind: 
     assert b.log.stat().st_size < LOG_MAX, told
     assert len(b.log_text().splitlines()) < MAX_KNOWN * (1 + seconds // 60) + 50
     assert "internal error" not in b.log_text()
+
+
+@pytest.mark.alone
+def test_a_node_that_may_have_64_MB_lives_through_a_flood_of_handshakes(lab: Lab) -> None:
+    with memory_group() as group:
+        group.limit(64 << 20)
+        b = start(lab, command=group.command)
+        with flood(lab, "hello", RATE, 30, SOURCES) as flooding:
+            assert lab.host("c").ping("10.9.0.2", 200, 0.02).loss == 0
+            report = flooding.stop()
+        print(f"{group.most / 1e6:.1f} MB at most, {report}")
+        assert report.answered > 200, report
+        assert turned_away(b) > 0.9 * report.opened, events(b)
+        assert group.killed == 0
+        assert b.terminate() == 0
 
 
 @pytest.mark.parametrize("kind", ["idle", "half", "dribble"])

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -24,6 +23,7 @@ import pytest
 from tests.golden.v1peer import V1Peer, dial, tls_context
 from tests.netns.keys import identity
 from tests.netns.lab import Lab, Node
+from tests.netns.repeating import repeating
 from tests.netns.test_offloads import UDP_SEGMENT
 
 pytestmark = pytest.mark.alone  # rates are asked for
@@ -108,22 +108,15 @@ def flood(lab: Lab, host: str, address: str) -> Iterator[None]:
     """About 90 Mbit/s of datagrams, 40 in each super-frame, while the block runs."""
     with lab.host(host).inside():
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    over = threading.Event()
 
     def send() -> None:
-        while not over.wait(0.005):
-            with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
-                sender.sendto(bytes(DATAGRAM_BYTES * BURST), socket.MSG_DONTWAIT, (address, 5001))
+        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+            sender.sendto(bytes(DATAGRAM_BYTES * BURST), socket.MSG_DONTWAIT, (address, 5001))
 
-    thread = threading.Thread(target=send)
     with sender:
         sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, DATAGRAM_BYTES)
-        thread.start()
-        try:
+        with repeating(send, 0.005):
             yield
-        finally:
-            over.set()
-            thread.join()
 
 
 # A peer that does not read

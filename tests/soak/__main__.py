@@ -19,7 +19,8 @@ from tests.soak.perform import Plan, perform
 from tests.soak.report import write
 
 FOLDER = Path("build/soak")
-# Seconds. CPython's free lists, up to 2,000 tuples of each size, take that long to fill, and RSS creeps until then.
+# Seconds. RSS creeps at first, the less the longer: the free lists of CPython that fill (up to 2,000 tuples of each
+# size) are a likely cause.
 WARM_UP_MOST = 600
 
 

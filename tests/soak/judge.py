@@ -28,6 +28,8 @@ EXPECTED_ALWAYS = (
 EXPECTED_AT_FAULTS = (
     r"warning no link to 198\.18\.\d+\.\d+ \d+: .*",
     r"warning refused [a-h] at .*, its link is cut: .*: it was revoked on .*",
+    # It was frozen, and who dialled did not wait for it.
+    r"warning refused 198\.18\.\d+\.\d+:\d+: closed by the peer during the handshake, its log may say why",
 )
 INFO = r"\d{4}-\d\d-\d\dT\S+ info "
 

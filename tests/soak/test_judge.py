@@ -143,6 +143,7 @@ def test_what_is_wrong_is_found_and_said(case: str) -> None:
     let_grow("threads", 6),
     say("b", f"{TIME} warning no link to 198.18.1.1 4000: timed out"),      # it has a link that is broken
     say("e", f'{TIME} warning refused e at 198.18.1.1:4000, its link is cut: "e" (serial 1): it was revoked on 2026'),
+    say("e", f"{TIME} warning refused 198.18.1.1:47200: closed by the peer during the handshake, its log may say why"),
 ])  # fmt: skip
 def test_what_a_fault_or_the_bounds_excuse_is_no_problem(change: Callable[[Run], None]) -> None:
     run = good_run()
