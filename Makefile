@@ -108,11 +108,12 @@ asan: $(VENV)/ready
 
 # libFuzzer, by way of atheris: it sees which lines of Python and which branches of the extensions an input reaches.
 RUNS := 10000000
-fuzz: $(VENV)/ready
+fuzz: build
 	@PYTHON=$(PYTHON) tools/system-packages fuzz
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	CC=clang LDSHARED="clang -shared" tools/variant fuzz
 	cd build/fuzz && .venv/bin/python -m tests.fuzz --runs $(RUNS) $(TARGETS)
+	$(BIN)/python -m tests.fuzz.replay $(TARGETS)
 
 # Report, picture and logs are in build/soak, whether all held or not. The same SEED does the same things.
 MINUTES := 10

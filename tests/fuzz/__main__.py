@@ -3,12 +3,14 @@
 
     python -m tests.fuzz [--runs N] [--jobs N] [TARGET...]
 
-Inputs that reached something new are in build/fuzz/found/TARGET, one that failed is in build/fuzz/found/TARGET-crash-*.
+Inputs that reached something new or took long are in found/TARGET, one that failed is in found/TARGET-crash-*.
+`python -m tests.fuzz.replay` times them in a release build.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import subprocess
@@ -17,10 +19,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fuzz.driver import SIZE_MAX, Watch
+from tests.fuzz.driver import SIZE_MAX, SLOW, Watch
 from tests.fuzz.targets import COMPILED, CORPUS, NAMES, target
 
 FOUND = Path("found")
+SANITIZED = 10 * SLOW  # seconds of CPU: the same input takes 20 times as long in this build
 
 
 def fuzz(name: str, runs: int) -> None:
@@ -28,17 +31,19 @@ def fuzz(name: str, runs: int) -> None:
     import atheris  # lets a module be imported in a way that tells which lines are reached
 
     with atheris.instrument_imports(include=["cloudvpn"]):
-        watch = Watch(target(name))
+        watch = Watch(target(name), SANITIZED)
     start = time.monotonic()
+    folder = FOUND / name
+    folder.mkdir(parents=True, exist_ok=True)
 
     def one(data: bytes) -> None:
         watch(data)
+        if watch.last > SLOW:
+            (folder / f"slow-{hashlib.sha256(data).hexdigest()}").write_bytes(data)
         if watch.executions == runs:
             print(f"{name}: {runs} inputs in {time.monotonic() - start:.0f} s, none failed, "
                   f"the slowest took {watch.slowest * 1000:.1f} ms", flush=True)  # fmt: skip
 
-    folder = FOUND / name
-    folder.mkdir(parents=True, exist_ok=True)
     atheris.Setup([sys.argv[0], str(folder), str(CORPUS / name), f"-runs={runs}", f"-max_len={SIZE_MAX}", "-timeout=5",
                    f"-artifact_prefix={FOUND}/{name}-", "-rss_limit_mb=4096", "-print_final_stats=1"], one)  # fmt: skip
     atheris.Fuzz()
