@@ -75,7 +75,7 @@ def test_unicast_between_hosts_that_were_learned_is_not_flooded(lab: Lab, learns
 
 @pytest.mark.parametrize("lines", [[LEARNING], ["bridge_mode yes"]], ids=["learning", "bridge_mode"])
 def test_tcp_between_hosts_that_were_learned_is_no_flood_that_a_limit_holds(lab: Lab, lines: list[str]) -> None:
-    nodes = make_sites(lab, *lines, "iface_mtu 1500")
+    nodes = make_sites(lab, *lines, "iface_mtu 1500", "broadcast_limit 500/s")
     rate, _ = lab.iperf3("ha", "hb", "10.8.0.2", seconds=2)
     print(f"TCP between hosts behind bridges, {lines[0]}: {rate:.0f} Mbit/s")
     refused = sum(count(", broadcast_limit", fresh(lab, nodes[name])) for name in "abc")
