@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from cloudvpn.facts import NodeFacts
@@ -78,14 +79,13 @@ class StatusFile:
 
     def save(self, facts: NodeFacts, form: str) -> None:
         """In a thread. Raises OSError."""
-        text = FORMATS[form](facts)
         with self.saving:
             if not self.is_over:
-                replace(self.path, text)
+                replace(self.path, FORMATS[form](facts))
 
 
-def replace(path: Path, text: str) -> None:
-    """A reader sees the old text or the new one, never a part. Raises OSError and leaves nothing behind.
+def replace(path: Path, parts: Iterable[str]) -> None:
+    """A reader sees the old text or the new one, never a half. Raises OSError and leaves nothing behind.
 
     The temporary file is always a new one (O_EXCL), and the rename puts it in the place of whatever bears the name: a
     symbolic link laid at either leads nowhere else.
@@ -94,7 +94,7 @@ def replace(path: Path, text: str) -> None:
     try:
         with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             os.fchmod(descriptor, 0o644)
-            file.write(text)
+            file.writelines(parts)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -17,12 +17,24 @@ from cloudvpn.tap import describe_offloads, format_mac
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
+# Both in parts: of 65,536 hosts the whole would be 8 MB, in several copies.
+
 # JSON: the names of the facts are the keys.
 
 
-def as_json(facts: NodeFacts) -> str:
+def as_json(facts: NodeFacts) -> Iterator[str]:
     """One object on one line; docs/status.md says what it holds."""
-    return json.dumps(facts, default=_plain) + "\n"
+    for number, one in enumerate(fields(facts)):
+        yield f'{", " if number else "{"}{json.dumps(one.name)}: '
+        value = getattr(facts, one.name)
+        if isinstance(value, list):
+            yield "["
+            for place, item in enumerate(value):
+                yield f'{", " if place else ""}{json.dumps(item, default=_plain)}'
+            yield "]"
+        else:
+            yield json.dumps(value, default=_plain)
+    yield "}\n"
 
 
 def _plain(value: Any) -> Any:
@@ -38,9 +50,9 @@ def _show(name: str, value: Any) -> Any:
 # Text.
 
 
-def as_text(facts: NodeFacts) -> str:
+def as_text(facts: NodeFacts) -> Iterator[str]:
     """The lines of 2009 in their order, then one block of what it did not have."""
-    return "".join(f"{line}\n" for line in _lines(facts))
+    return (f"{line}\n" for line in _lines(facts))
 
 
 def _lines(facts: NodeFacts) -> Iterator[str]:
@@ -152,4 +164,4 @@ def format_bytes(count: float) -> str:
     return f"{count:.0f}{UNITS[unit]}" if unit == 0 else f"{count:.2f}{UNITS[unit]}"
 
 
-FORMATS: Final[Mapping[str, Callable[[NodeFacts], str]]] = {"text": as_text, "json": as_json}
+FORMATS: Final[Mapping[str, Callable[[NodeFacts], Iterator[str]]]] = {"text": as_text, "json": as_json}

@@ -4,7 +4,7 @@
 Frames are copied once, straight into the bytes objects that the transport is given; not even that for a packet that
 comes in one of its own. When a limit is reached the newest is refused; the caller counts it. Memory of one queue: at
 most `max_data_bytes` + 3 x 64 KiB of frames (chunks are not always full, and of the oldest a part may have left), and
-`max_proto` packets within PROTO_BYTES_MAX.
+PROTO_BYTES_MAX of protocol, `max_proto` packets and those of which a part has left.
 """
 
 cimport cython
@@ -29,6 +29,8 @@ cdef class SendQueue:
 
     cdef uint8_t* proto
     cdef uint32_t proto_used, proto_room
+    cdef uint8_t* leaving           # more than one write of protocol, of which a part has left; NULL: none
+    cdef uint32_t leaving_start, leaving_used
 
     cdef list chunks                # full ones, the oldest first: exact bytes, packets, frames
     cdef uint32_t front_used        # bytes of the oldest one that have left
@@ -53,6 +55,8 @@ cdef class SendQueue:
     # The next bytes to write, or None: all protocol packets, then frames, at most 64 KiB or one frame at a time.
     # `*frames` is how many frames they carry. MemoryError: what waits still does, but for what `lost` says.
     cdef object take(self, uint32_t* frames)
+    cdef object take_part(self)
+    cdef void forget_leaving(self) noexcept
     cdef object take_data(self, uint64_t most, uint32_t* frames)
     # The oldest packet that is not granted, and how many bytes stand from it on to the end of its chunk.
     cdef const uint8_t* look(self, size_t* size) noexcept

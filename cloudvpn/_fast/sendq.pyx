@@ -28,13 +28,14 @@ cdef class SendQueue:
 
     def __dealloc__(self):
         PyMem_Free(self.proto)
+        PyMem_Free(self.leaving)
         decref(self.open_chunk)
 
     cdef uint8_t* reserve_proto(self, uint32_t size) noexcept:
         cdef uint32_t room
         cdef void* grown
         cdef uint8_t* at
-        if self.waiting_proto >= self.max_proto or size > PROTO_BYTES_MAX - self.proto_used:
+        if self.waiting_proto >= self.max_proto or size > PROTO_BYTES_MAX - self.leaving_used - self.proto_used:
             return NULL
         if size > self.proto_room - self.proto_used:
             room = max(<uint32_t>64, 2 * self.proto_room, self.proto_used + size)
@@ -86,7 +87,7 @@ cdef class SendQueue:
         return True
 
     cdef bint is_empty(self) noexcept:
-        return self.waiting_proto == 0 and self.waiting_data == 0
+        return self.waiting_proto == 0 and self.leaving_used == 0 and self.waiting_data == 0
 
     cdef void close_chunk(self) except *:
         if self.open_chunk == NULL:
@@ -120,15 +121,34 @@ cdef class SendQueue:
 
     cdef object take(self, uint32_t* frames):
         frames[0] = 0
+        if self.leaving_used == 0 and self.proto_used > WRITE_BYTES:
+            # A transport keeps several copies of what it is given, and their room for good: it gets this in parts.
+            self.leaving = self.proto
+            self.leaving_used = self.proto_used
+            self.leaving_start = 0
+            self.proto = NULL
+            self.proto_room = self.proto_used = self.waiting_proto = 0
+        if self.leaving_used:
+            return self.take_part()
         if self.waiting_proto:
             data = PyBytes_FromStringAndSize(<const char*>self.proto, self.proto_used)
             self.proto_used = self.waiting_proto = 0
-            if self.proto_room > WRITE_BYTES:       # a large route set is rare: its room is not kept
-                PyMem_Free(self.proto)
-                self.proto = NULL
-                self.proto_room = 0
             return data
         return self.take_data(self.granted if self.limited else <uint64_t>-1, frames)
+
+    cdef object take_part(self):
+        cdef uint32_t size = min(self.leaving_used, <uint32_t>WRITE_BYTES)
+        data = PyBytes_FromStringAndSize(<const char*>self.leaving + self.leaving_start, size)
+        self.leaving_start += size
+        self.leaving_used -= size
+        if self.leaving_used == 0:
+            self.forget_leaving()
+        return data
+
+    cdef void forget_leaving(self) noexcept:
+        PyMem_Free(self.leaving)
+        self.leaving = NULL
+        self.leaving_used = 0
 
     cdef object take_data(self, uint64_t most, uint32_t* frames):
         """The rest of the oldest chunk, or `most` bytes of it if that is less: then those that were granted."""
@@ -189,6 +209,7 @@ cdef class SendQueue:
         PyList_SetSlice(self.chunks, 0, len(self.chunks), NULL)
         self.front_used = 0
         self.granted = self.granted_packets = self.granted_frames = 0
+        self.forget_leaving()
         PyMem_Free(self.proto)
         self.proto = NULL
         self.proto_used = self.proto_room = 0

@@ -325,10 +325,12 @@ class NaiveSendQueue:
     def __init__(self, max_proto: int, max_data: int, max_data_bytes: int) -> None:
         self.max_proto, self.max_data, self.max_data_bytes = max_proto, max_data, max_data_bytes
         self.proto: list[bytes] = []
+        self.leaving = b""          # protocol packets of which a part has left
         self.data: list[bytes] = []
 
     def push_proto(self, packet: bytes) -> bool:
-        has_room = len(self.proto) < self.max_proto and len(b"".join(self.proto) + packet) <= PROTO_BYTES_MAX
+        waiting = self.leaving + b"".join(self.proto) + packet
+        has_room = len(self.proto) < self.max_proto and len(waiting) <= PROTO_BYTES_MAX
         self.proto += [packet] * has_room
         return has_room
 
@@ -339,8 +341,10 @@ class NaiveSendQueue:
 
     def accepts(self, popped: tuple[bytes, int] | None) -> bool:
         """Whether the next write may be this: all protocol first, then the oldest frames, 64 KiB or one; takes them."""
-        if self.proto:
-            expected, self.proto = b"".join(self.proto), []
+        if not self.leaving:
+            self.leaving, self.proto = b"".join(self.proto), []
+        if self.leaving:
+            expected, self.leaving = self.leaving[:WRITE_BYTES], self.leaving[WRITE_BYTES:]
             return popped == (expected, 0)
         if popped is None or not self.data:
             return popped is None and not self.data

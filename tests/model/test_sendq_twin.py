@@ -18,12 +18,14 @@ LIMITS = [(64, 256, 1 << 20), (1, 1, 1), (1, 1, 65544), (3, 5, 4000), (64, 1 << 
 def test_queue_and_twin_agree_after_each_operation(limits: tuple[int, int, int], seed: int) -> None:
     chance = random.Random(seed)
     queue, twin = SendQueue(*limits), NaiveSendQueue(*limits)
-    refused = frames = 0
+    refused = refused_proto = frames = 0
     for _ in range(3000):
         kind = chance.random()
         if kind < 0.2:
-            packet = chance.randbytes(chance.choice([4, 4, 16, 3076]))
-            assert queue.push_proto(packet) == twin.push_proto(packet)
+            packet = chance.randbytes(chance.choice([4, 4, 16, 3076, 3076, 150_000, 786_424]))
+            has_found_place = queue.push_proto(packet)
+            assert has_found_place == twin.push_proto(packet)
+            refused_proto += not has_found_place
         elif kind < 0.8:
             packet = chance.randbytes(chance.choice([1, 18, 64, 1518, 1518, 8196, 65539]))
             has_found_place = queue.push_data(packet)
@@ -35,10 +37,10 @@ def test_queue_and_twin_agree_after_each_operation(limits: tuple[int, int, int],
             frames += popped[1] if popped else 0
         else:
             assert queue.drop_all() == len(twin.data)
-            twin.proto, twin.data = [], []
+            twin.proto, twin.leaving, twin.data = [], b"", []
         assert (queue.waiting_proto, queue.waiting_data) == (len(twin.proto), len(twin.data))
         assert queue.waiting_bytes == sum(map(len, twin.data))
-    assert refused and frames
+    assert refused and refused_proto and frames
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -109,8 +111,14 @@ def test_the_byte_limit_of_protocol_packets_holds_exactly(beyond: int) -> None:
     queue = SendQueue()
     assert queue.push_proto(bytes(PROTO_BYTES_MAX - 16))
     assert queue.push_proto(bytes(16 + beyond)) == (beyond <= 0)
-    popped = queue.pop()
-    assert popped and len(popped[0]) == PROTO_BYTES_MAX + min(beyond, 0 if beyond < 1 else -16)
+    most = PROTO_BYTES_MAX + min(beyond, 0 if beyond < 1 else -16)
+    for size in (*[WRITE_BYTES] * (most // WRITE_BYTES), most % WRITE_BYTES):
+        # What has begun to leave counts until it has left.
+        assert not queue.push_proto(bytes(PROTO_BYTES_MAX - most + 1))
+        popped = queue.pop()
+        assert popped and len(popped[0]) == size
+        most -= size
+    assert queue.pop() is None
 
 
 @pytest.mark.parametrize("second", [-1, 0, 1])

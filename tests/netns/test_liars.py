@@ -80,8 +80,8 @@ class Net:
         self.mac = int.from_bytes(lab.host("b").mac("tap0"))
         self.before = read_rss(self.b)
 
-    def link(self, version: int, answer_echo: bool = True) -> V1Peer:
-        """A peer whose first packets were taken."""
+    def link(self, version: int, answer_echo: bool = True, node: int = ME) -> V1Peer:
+        """A peer whose first packets were taken. As a node that lied before it brings its claims back to life."""
         self.name = f"liar{next(_numbers)}"
         context = tls_context(False, *identity(self.name), version=ssl.TLSVersion.TLSv1_3)
         if version == 2:
@@ -90,7 +90,7 @@ class Net:
             peer = dial((self.wire.address("b"), PORT), context, 5, answer_echo)
         if version == 2:
             peer._unpacker = V2Unpacker()   # type: ignore[assignment]
-            peer.send_raw(hello_packet(ME) + node_routes_packet([(ME, 1, 0, 0, 0)]))
+            peer.send_raw(hello_packet(node) + node_routes_packet([(node, 1, 0, 0, 0)]))
         peer.fence()
         return peer
 
@@ -259,7 +259,7 @@ def test_floods_of_echoes_and_requests(net: Net, version: int) -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_who_declares_giant_sizes_and_who_reads_nothing(net: Net, version: int) -> None:
-    with net.link(version) as giant, net.link(version) as deaf:
+    with net.link(version, node=ME + 1) as giant, net.link(version, node=ME + 2) as deaf:
         kind, special, size = (1, 0, ALL) if version == 1 else (10, 0, ALL)
         giant.send_raw(struct.pack(">BBH", kind, special, size) + bytes(100))
         asked = 0

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -180,12 +181,20 @@ def example() -> NodeFacts:
 # The two forms
 
 
+def text_of(facts: NodeFacts) -> str:
+    return "".join(as_text(facts))
+
+
+def json_of(facts: NodeFacts) -> str:
+    return "".join(as_json(facts))
+
+
 def test_the_text_is_that_of_2009_and_a_block_of_what_is_new() -> None:
-    assert as_text(example()) == OF_2009 + NEW
+    assert text_of(example()) == OF_2009 + NEW
 
 
 def test_the_json_has_the_names_that_were_promised() -> None:
-    text = as_json(example())
+    text = json_of(example())
     assert json.loads(text) == AS_JSON
     assert text.endswith("}\n") and text.count("\n") == 1
 
@@ -228,27 +237,40 @@ def test_every_fact_is_in_both_forms() -> None:
     assert len(paths) > 80 and ".links.1.traffic.sent.packets" in paths and ".expiring.0.time" in paths
     for number, path in enumerate(paths):
         facts = example()
-        before = {form: write(facts) for form, write in FORMATS.items()}
+        before = {form: [*write(facts)] for form, write in FORMATS.items()}
         list(changes(facts))[number][1]()
-        same = {form for form, write in FORMATS.items() if write(facts) == before[form]}
+        same = {form for form, write in FORMATS.items() if [*write(facts)] == before[form]}
         assert same == ({"text"} if path == ".format" else set()), path  # of the JSON's names, not of the node
 
 
 def test_what_is_not_there_is_told_in_both_forms() -> None:
     headless = replace(example(), interface=None)
-    assert "\nlocal interface: none\n" in as_text(headless) and "\ninterface: " not in as_text(headless)
-    assert json.loads(as_json(headless))["interface"] is None
+    assert "\nlocal interface: none\n" in text_of(headless) and "\ninterface: " not in text_of(headless)
+    assert json.loads(json_of(headless))["interface"] is None
     gone = copy.deepcopy(example())
     assert gone.interface is not None
     gone.interface.mac = None
-    assert "\nlocal interface: tap0 is gone\n" in as_text(gone) and "\ninterface: tap0 gone, " in as_text(gone)
-    assert json.loads(as_json(gone))["interface"]["mac"] is None
+    assert "\nlocal interface: tap0 is gone\n" in text_of(gone) and "\ninterface: tap0 gone, " in text_of(gone)
+    assert json.loads(json_of(gone))["interface"]["mac"] is None
     brief = copy.deepcopy(example())
     for link in brief.links:
         link.offers = link.node_offers = None
-    assert "--route" not in as_text(brief) and "--node" not in as_text(brief)
-    assert [link["offers"] for link in json.loads(as_json(brief))["links"]] == [None, None]
-    assert "links: none yet\n---\n" in as_text(replace(example(), events={}))
+    assert "--route" not in text_of(brief) and "--node" not in text_of(brief)
+    assert [link["offers"] for link in json.loads(json_of(brief))["links"]] == [None, None]
+    assert "links: none yet\n---\n" in text_of(replace(example(), events={}))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_of_many_hosts_the_whole_is_never_in_memory(form: str, tmp_path: Path) -> None:
+    routes = [RouteFacts(mac, 0, 1000, 1, "learned", A1) for mac in range(ONE, ONE + 20_000)]
+    facts = replace(example(), routes=routes)
+    tracemalloc.start()
+    try:
+        status.replace(tmp_path / "status", FORMATS[form](facts))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "status").stat().st_size > 2_000_000 and peak < 400_000
 
 
 def test_sizes_are_written_as_2009_did() -> None:
