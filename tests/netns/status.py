@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 
 class StatusLink(NamedTuple):
-    """One connection in the status; pings in us, routes as MAC -> (dist, ping), nodes as id -> hops."""
+    """One connection in the status; pings in us, routes as MAC -> (dist, ping), nodes as id -> hops, labels so, too."""
 
     number: int
     ping: int
     text: str
     routes: dict[str, tuple[int, int]]
     nodes: dict[str, int]
+    labels: dict[str, int]
 
 
 class StatusNode(NamedTuple):
@@ -29,7 +30,7 @@ class StatusNode(NamedTuple):
 class Status(NamedTuple):
     """The status file, as far as it is there.
 
-    `routes` is MAC -> (connection, ping in us, distance), `hosts` MAC -> (kind, node).
+    `routes` is MAC -> (connection, ping in us, distance), `hosts` MAC -> (kind, node), `labels` those of `nodes`.
     """
 
     uptime: float | None
@@ -39,6 +40,7 @@ class Status(NamedTuple):
     routes: dict[str, tuple[int, int, int]]
     node: str | None
     nodes: dict[str, StatusNode]
+    labels: dict[str, int]
     hosts: dict[str, tuple[str, str]]
     text: str
 
@@ -49,11 +51,13 @@ def parse_status(text: str) -> Status:
         if head := re.match(r"connection (\d+)\s+ping (\d+)", part):
             found = re.findall(r"^ `--route to (\S+)\s+dist (\d+)\s+ping (\d+)", part, re.MULTILINE)
             routes = {mac: (int(dist), int(ping)) for mac, dist, ping in found}
-            offered = re.findall(r"^ `--node (\S+)\s+hops (\d+)", part, re.MULTILINE)
-            nodes = {node: int(hops) for node, hops in offered}
-            links.append(StatusLink(int(head[1]), int(head[2]), part, routes, nodes))
+            offered = re.findall(r"^ `--node (\S+)\s+hops (\d+)\s.*label (\d+)$", part, re.MULTILINE)
+            nodes = {node: int(hops) for node, hops, _ in offered}
+            offered_labels = {node: int(label) for node, _, label in offered}
+            links.append(StatusLink(int(head[1]), int(head[2]), part, routes, nodes, offered_labels))
     local = re.findall(r"^route to (\S+)\s+via conn (-?\d+)\s+ping (\d+)\s+distance (\d+)", text, re.MULTILINE)
     ways = re.findall(r"^node (\S+)\s+via conn (-?\d+)\s+cost (\d+)\s+hops (\d+)\s.*hosts (\d+)$", text, re.MULTILINE)
+    labels = re.findall(r"^node (\S+)\s.*label (\d+)", text, re.MULTILINE)
     hosts = re.findall(r"^host (\S+)\s+(\w+)\s+at (.+)$", text, re.MULTILINE)
     node = re.search(r"^node: (\S+)", text, re.MULTILINE)
     uptime = re.search(r"^uptime: ([\d.]+)s", text, re.MULTILINE)
@@ -67,6 +71,7 @@ def parse_status(text: str) -> Status:
         {mac: (int(via), int(ping), int(dist)) for mac, via, ping, dist in local},
         node[1] if node else None,
         {name: StatusNode(*map(int, numbers)) for name, *numbers in ways},
+        {name: int(label) for name, label in labels},
         {mac: (kind, place) for mac, kind, place in hosts},
         text,
     )

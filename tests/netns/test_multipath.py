@@ -46,11 +46,13 @@ def make_picture(lab: Lab, *lines: str) -> dict[str, Node]:
 
 def ways(nodes: dict[str, Node], client: str, margin: float = 1.4) -> int:
     """Links whose peer is so much nearer to the other client than this one ever was."""
-    other = nodes["op".replace(client, "")].status().node
-    status = nodes[client].status()
-    own = re.search(rf"^node {other}\s.*label (\d+)", status.text, re.MULTILINE)
-    labels = [re.search(rf"`--node {other}\s.*label (\d+)", link.text) for link in status.links]
-    return sum(own is not None and found is not None and margin * int(found[1]) < int(own[1]) for found in labels)
+    other, status = id_of_other(nodes, client), nodes[client].status()
+    return sum(other in status.labels and other in link.labels
+               and margin * link.labels[other] < status.labels[other] for link in status.links)
+
+
+def id_of_other(nodes: dict[str, Node], client: str) -> str:
+    return nodes["op".replace(client, "")].status().node or "not known yet"
 
 
 def are_told(nodes: dict[str, Node]) -> bool:
@@ -58,15 +60,14 @@ def are_told(nodes: dict[str, Node]) -> bool:
 
     Of small changes it hears after 10 s. Until then its own label may fall below that of a relay, which gets nothing.
     """
-    if any(float(node.status().text.split("uptime: ")[1].split("s")[0]) < SETTLED for node in nodes.values()):
+    if any((node.status().uptime or 0) < SETTLED for node in nodes.values()):
         return False
-    ids = {client: nodes[client].status().node for client in "op"}
-    for client, other in ("o", ids["p"]), ("p", ids["o"]):
+    for client in "op":
+        other = id_of_other(nodes, client)
         for link in nodes[client].status().links:
             (relay,) = (relay for relay in RELAYS if f"certificate `{relay}'" in link.text)
-            heard = re.search(rf"`--node {other}\s.*label (\d+)", link.text)
-            known = re.search(rf"^node {other}\s.*label (\d+)", nodes[relay].status().text, re.MULTILINE)
-            if heard is None or known is None or int(heard[1]) > 1.5 * int(known[1]):
+            known = nodes[relay].status().labels
+            if other not in known or other not in link.labels or link.labels[other] > 1.5 * known[other]:
                 return False
     return True
 
