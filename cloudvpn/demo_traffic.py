@@ -99,9 +99,21 @@ async def move(source: Namespace, target: Namespace, address: str, seconds: floa
         for end in (listener, sender):
             end.setblocking(False)
         await asyncio.wait_for(loop.sock_connect(sender, listener.getsockname()), MOVE_LIMIT)
-        receiver, _ = await asyncio.wait_for(loop.sock_accept(listener), MOVE_LIMIT)
-        stack.enter_context(receiver)
+        receiver = stack.enter_context(await asyncio.wait_for(accept(listener), MOVE_LIMIT))
         return await asyncio.wait_for(flow(sender, receiver, seconds), seconds + MOVE_LIMIT)
+
+
+async def accept(listener: socket.socket) -> socket.socket:
+    """Not the loop's own: cancelled in the moment a connection comes, it leaves a traceback (Python 3.11)."""
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(listener, came.set)
+    try:
+        await came.wait()
+    finally:
+        loop.remove_reader(listener)
+    receiver, _ = listener.accept()
+    receiver.setblocking(False)
+    return receiver
 
 
 async def flow(sender: socket.socket, receiver: socket.socket, seconds: float) -> float:
